@@ -1,0 +1,1 @@
+"""What the data sets of the benchmark share: LDS, FDS, losses, metrics and one engine."""

@@ -1,0 +1,94 @@
+"""A data set as a value: what the engine needs to know of it, and nothing else.
+
+A new data set is one folder with a `train.py` that fills in a `Task`; no other file changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from common.bins import Bins
+from common.lds import sample_weights
+from common.metrics import Shots
+from common.regressor import Regressor
+
+
+class Draw(NamedTuple):
+    """One batch to be made: which samples, and the seed of whatever augmentation draws for them."""
+
+    indices: np.ndarray  # int64 (n,)
+    seed: int
+
+
+class Batch(NamedTuple):
+    """What a regressor trains on, on the device: inputs, targets `(n, 1)`, weights `(n, 1)` or None."""
+
+    inputs: Any
+    targets: torch.Tensor
+    weights: torch.Tensor | None
+
+
+class Split(Protocol):
+    """One split of a data set. Batches depend on the draws alone, so a resumed run sees the same ones."""
+
+    labels: np.ndarray  # float32 (N,)
+    lengths: np.ndarray | None  # cost of each sample, for batches of like length; None where all are equal
+
+    def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
+        """The batch of each draw, in order; `augment` where the training transforms are wanted."""
+        ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three splits, the shots that the training labels define, and what a table must say of them."""
+
+    train: Split
+    val: Split
+    test: Split
+    shots: Shots
+    standin: str | None = None  # what stands in for the real data, in words; None on real data
+    extra: Any = None  # what only the task's own `build` reads (a vocabulary, word vectors)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The settings in which the published copies differ (protocol of the paper, section 4 and appendix B)."""
+
+    name: str
+    bins: Bins  # of LDS, re-weighting and shots
+    fds_bins: Bins  # the buckets of FDS are its bins bucket_start … bucket_num - 1
+    fds_clip: tuple[float, float]  # bounds of the variance ratio in the calibration
+    load: Callable[[argparse.Namespace, Task], Data]
+    build: Callable[[argparse.Namespace, Data], torch.nn.Module]  # the encoder; says its `feature_dim`
+    key_map: tuple[tuple[str, str], ...]  # (prefix here, prefix in the published state_dict)
+    many_above: float = 100
+    few_below: float = 20
+    fds_empty: str = "keep"
+    lds_reweight: str = "sqrt_inv"  # what `--lds` alone means in the paper's rows
+    lds_border: str = "constant"
+    clip_counts: tuple[int, int] | None = None  # of `inverse`
+    target_scale: float = 1.0  # the regressor learns label / target_scale
+    focal_beta: float = 0.2
+    select: str = "mae"  # the validation metric that picks the best checkpoint
+    metrics: tuple[str, ...] = ("mae", "mse", "gm")  # of metrics.json
+    table: tuple[str, ...] = ("mae", "gm")  # of the table that a person reads
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    def weights(self, args: argparse.Namespace, labels: np.ndarray) -> np.ndarray | None:
+        """The loss weight of each training sample, float32 `(N,)` of mean 1; None without re-weighting."""
+        if args.reweight == "none":
+            return None
+        return sample_weights(
+            labels, self.bins, reweight=args.reweight, lds=args.lds, lds_kernel=args.lds_kernel,
+            lds_ks=args.lds_ks, lds_sigma=args.lds_sigma, clip_counts=self.clip_counts, border=self.lds_border,
+        )  # fmt: skip
+
+
+__all__ = ["Batch", "Data", "Draw", "Regressor", "Split", "Task"]
