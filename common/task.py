@@ -6,17 +6,19 @@ A new data set is one folder with a `train.py` that fills in a `Task`; no other 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from common.bins import Bins
+from common.errors import UserError
 from common.lds import sample_weights
 from common.metrics import Shots
-from common.regressor import Regressor
 
 
 class Draw(NamedTuple):
@@ -62,33 +64,57 @@ class Task:
     """The settings in which the published copies differ (protocol of the paper, section 4 and appendix B)."""
 
     name: str
-    bins: Bins  # of LDS, re-weighting and shots
-    fds_bins: Bins  # the buckets of FDS are its bins bucket_start … bucket_num - 1
+    unit: str  # what one sample is, for the progress bar
+    bins: Bins  # of re-weighting and LDS; FDS's buckets are its bins bucket_start … bucket_num - 1
     fds_clip: tuple[float, float]  # bounds of the variance ratio in the calibration
     load: Callable[[argparse.Namespace, Task], Data]
     build: Callable[[argparse.Namespace, Data], torch.nn.Module]  # the encoder; says its `feature_dim`
     key_map: tuple[tuple[str, str], ...]  # (prefix here, prefix in the published state_dict)
-    many_above: float = 100
-    few_below: float = 20
+    checkpoint_hint: str = ""  # what an error on a checkpoint that does not fit adds
     fds_empty: str = "keep"
     lds_reweight: str = "sqrt_inv"  # what `--lds` alone means in the paper's rows
     lds_border: str = "constant"
     clip_counts: tuple[int, int] | None = None  # of `inverse`
     target_scale: float = 1.0  # the regressor learns label / target_scale
     focal_beta: float = 0.2
+    adam_weight_decay: float = 0.0
     select: str = "mae"  # the validation metric that picks the best checkpoint
     metrics: tuple[str, ...] = ("mae", "mse", "gm")  # of metrics.json
     table: tuple[str, ...] = ("mae", "gm")  # of the table that a person reads
-    defaults: dict[str, Any] = field(default_factory=dict)
 
     def weights(self, args: argparse.Namespace, labels: np.ndarray) -> np.ndarray | None:
         """The loss weight of each training sample, float32 `(N,)` of mean 1; None without re-weighting."""
         if args.reweight == "none":
             return None
         return sample_weights(
-            labels, self.bins, reweight=args.reweight, lds=args.lds, lds_kernel=args.lds_kernel,
-            lds_ks=args.lds_ks, lds_sigma=args.lds_sigma, clip_counts=self.clip_counts, border=self.lds_border,
-        )  # fmt: skip
+            labels,
+            self.bins,
+            reweight=args.reweight,
+            lds=args.lds,
+            lds_kernel=args.lds_kernel,
+            lds_ks=args.lds_ks,
+            lds_sigma=args.lds_sigma,
+            clip_counts=self.clip_counts,
+            border=self.lds_border,
+        )
 
 
-__all__ = ["Batch", "Data", "Draw", "Regressor", "Split", "Task"]
+class Standin(NamedTuple):
+    """What `standin.json` in a data folder says; all None on real data."""
+
+    note: str | None = None
+    many_above: float | None = None  # shot thresholds, scaled with the data
+    few_below: float | None = None
+
+
+def read_standin(folder: Path) -> Standin:
+    """The stand-in's note and thresholds; raises UserError if `standin.json` is there and broken."""
+    path = folder / "standin.json"
+    if not path.exists():
+        return Standin()
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        note = f"{told['dataset']} at scale {told['scale']:g}, seed {told['seed']}: {told['note']}"
+        return Standin(note, float(told["many_above"]), float(told["few_below"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is broken; draw the stand-in again with scripts/make_standin.py") from error

@@ -1,0 +1,128 @@
+"""Checkpoints: written whole or not at all, read without executing anything, under the published keys."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.errors import RunFailed, UserError
+
+KeyMap = tuple[tuple[str, str], ...]  # (prefix here, prefix in the published state_dict)
+
+
+def save(path: Path, content: Mapping[str, Any], also: Path | None = None) -> None:
+    """Write `content` to `path` (and to `also`, as a second name of the same bytes).
+
+    The bytes go to a temporary name, are flushed to the disk, and then renamed, so a kill or a full disk
+    leaves the file that was there. Raises RunFailed if the disk does not take it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        if also is not None:
+            second = also.with_name(f".{also.name}.{os.getpid()}.tmp")
+            os.link(temporary, second)
+            second.replace(also)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise RunFailed(
+            f"{path}: could not be written ({error}); the last checkpoint there is whole: free some disk, "
+            "then give the same command again"
+        ) from error
+
+
+def load(path: Path | str) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU with `weights_only=True`: a pickle payload is refused, not executed.
+
+    Raises UserError if there is no such file, it is cut short, or it holds more than tensors and plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: refused, because it is not a checkpoint or holds more than tensors and plain data "
+            f"({str(error).splitlines()[0][:150]})"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as a checkpoint: it is cut short or damaged") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def state_of(content: Mapping[str, Any], path: Path | str) -> dict[str, torch.Tensor]:
+    """The model's state in a checkpoint: its "state_dict", or the checkpoint itself if it is a bare one."""
+    state = content.get("state_dict", content)
+    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise UserError(f'{path}: holds no model: neither a "state_dict" nor a bare one')
+    return dict(state)
+
+
+def renamed(state: Mapping[str, Any], prefixes: KeyMap) -> dict[str, Any]:
+    """`state` with each key's prefix replaced by the first pair that fits; other keys stay."""
+
+    def rename(key: str) -> str:
+        return next((new + key.removeprefix(old) for old, new in prefixes if key.startswith(old)), key)
+
+    return {rename(key): value for key, value in state.items()}
+
+
+def load_published(
+    regressor: torch.nn.Module,
+    state: Mapping[str, torch.Tensor],
+    key_map: KeyMap,
+    path: Path | str,
+    *,
+    hint: str = "",
+    encoder_only: bool = False,
+) -> None:
+    """Load a state with published keys; every key is accounted for.
+
+    `FDS.*` may be there or not, with and without FDS (released checkpoints differ in it). With `encoder_only`
+    the head and FDS stay as they are (RRT, paper section 4.1). Raises UserError naming what does not fit.
+    """
+    # The longest published prefix first: "module." would swallow "module.linear.".
+    inverse = sorted(((theirs, ours) for ours, theirs in key_map), key=lambda pair: -len(pair[0]))
+    theirs = renamed(state, tuple(inverse))
+    ours = regressor.state_dict()
+    wanted = {key for key in ours if not key.startswith("FDS.")}
+    missing, extra = wanted - theirs.keys(), {k for k in theirs if not k.startswith("FDS.")} - wanted
+    for what, keys in (("lacks", missing), ("holds the unknown", extra)):
+        if keys:
+            names = sorted(renamed(dict.fromkeys(keys), key_map))
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise UserError(
+                f"{path}: {what} {', '.join(names[:3])}{more}: not a checkpoint of this model{hint}"
+            )
+    theirs = {key: value for key, value in theirs.items() if key in ours}
+    for key, value in theirs.items():
+        here, there = tuple(ours[key].shape), tuple(value.shape)
+        if here != there:
+            raise UserError(f"{path}: {key} has shape {there}, this model's has {here}{hint}")
+    if encoder_only:
+        theirs = {key: value for key, value in theirs.items() if key.startswith("encoder.")}
+    regressor.load_state_dict({**ours, **theirs})
+
+
+def random_state() -> dict[str, Any]:
+    """Torch's random states; numpy's and Python's global ones are not used."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put `random_state` back, on CUDA only where there are as many devices as then."""
+    torch.set_rng_state(state["cpu"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,222 @@
+"""The command line: argument groups that the data sets share, and how a command ends."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import torch
+
+from common.errors import RunFailed, UserError
+from common.fds import VARIANTS
+from common.lds import KERNELS, REWEIGHTS
+from common.loss import LOSSES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line, no abbreviations, and a guess at a misspelt flag."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **how)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
+        """Like argparse's, but an unknown flag is named with the one that was probably meant."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = [flag for action in self._actions for flag in action.option_strings]
+            near = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
+            self.error(f"unknown argument {unknown[0]}" + (f" (did you mean {near[0]}?)" if near else ""))
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """One line on standard error and exit code 2."""
+        print(f"{self.prog}: error: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def number(kind: type, low: float, *, odd: bool = False) -> Callable[[str], Any]:
+    """An argparse type: an `int` or `float` of at least `low`, odd where a kernel size is asked for."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value < float("inf") or (odd and value % 2 == 0):
+            wanted = "odd whole" if odd else "whole" if kind is int else "finite"
+            raise argparse.ArgumentTypeError(f"{text!r} is no {wanted} number of at least {low:g}")
+        return value
+
+    return parse
+
+
+POSITIVE = 1e-12  # the smallest value of a flag that must be positive
+
+
+def add_imbalance_arguments(parser: argparse.ArgumentParser, *, bucket_num: int, bucket_start: int) -> None:
+    """LDS, FDS, re-weighting and RRT (paper, section 3 and 4.1), under the published names."""
+    group = parser.add_argument_group("imbalance")
+    group.add_argument(
+        "--reweight",
+        choices=REWEIGHTS,
+        default=None,
+        help="loss weights from the label density (default: none, or with --lds the scheme of the "
+        "paper's LDS rows)",
+    )
+    group.add_argument("--lds", action="store_true", help="label distribution smoothing")
+    group.add_argument("--fds", action="store_true", help="feature distribution smoothing")
+    for name in ("lds", "fds"):
+        group.add_argument(f"--{name}_kernel", choices=KERNELS, default="gaussian", help="kernel")
+        group.add_argument(
+            f"--{name}_ks",
+            type=number(int, 1, odd=True),
+            default=5,
+            help="kernel size in bins, odd (the paper's 5 everywhere)",
+        )
+        group.add_argument(
+            f"--{name}_sigma",
+            type=number(float, POSITIVE),
+            default=2.0,
+            help="kernel sigma in bins (the paper's 2 everywhere)",
+        )
+    group.add_argument("--start_update", type=number(int, 0), default=0, help="first epoch of FDS statistics")
+    group.add_argument("--start_smooth", type=number(int, 0), default=1, help="first epoch of FDS smoothing")
+    group.add_argument(
+        "--bucket_num", type=number(int, 1), default=bucket_num, help="FDS: one past the last bucket"
+    )
+    group.add_argument("--bucket_start", type=number(int, 0), default=bucket_start, help="FDS: first bucket")
+    group.add_argument("--fds_mmt", type=number(float, 0), default=0.9, help="FDS momentum")
+    group.add_argument(
+        "--fds_variant",
+        choices=VARIANTS,
+        default="paper",
+        help="FDS as the paper states it, or as the released age and STS-B code behaves",
+    )
+    group.add_argument(
+        "--retrain_fc",
+        action="store_true",
+        help="RRT: train a fresh head on the frozen encoder of --pretrained",
+    )
+    group.add_argument(
+        "--pretrained", default="", metavar="CKPT", help="checkpoint whose encoder to start from"
+    )
+
+
+def add_training_arguments(parser: argparse.ArgumentParser, **defaults: Any) -> None:
+    """Optimiser, schedule and stopping: the same flags everywhere, each data set with its own defaults."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help="optimiser")
+    group.add_argument("--lr", type=number(float, POSITIVE), help="initial learning rate")
+    group.add_argument("--batch_size", type=number(int, 1), help="samples in a step")
+    group.add_argument("--loss", choices=tuple(LOSSES), help="training loss")
+    group.add_argument("--huber_beta", type=number(float, POSITIVE), help="where the Huber loss turns linear")
+    group.add_argument("--schedule", type=number(int, 1), nargs="*", help="epochs at which lr drops tenfold")
+    group.add_argument("--max_grad_norm", type=number(float, 0), help="clip the gradient's norm; 0: do not")
+    group.add_argument(
+        "--patience",
+        type=number(int, 0),
+        help="stop when a check is the worst of the last PATIENCE + 1; 0: never",
+    )
+    parser.set_defaults(**defaults)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, *, seed: int, seed_flags: Sequence[str] = ()) -> None:
+    """Where a run reads and writes, on which device, under which seed."""
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--data_dir", type=Path, default=None, help="data folder (default: data/ of this repository)"
+    )
+    group.add_argument("--store_root", type=Path, default=Path("checkpoint"), help="folder of all runs")
+    group.add_argument(
+        "--seed", *seed_flags, type=int, default=seed, dest="seed", help="negative: a random one"
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    group.add_argument(
+        "--evaluate", action="store_true", help="evaluate a checkpoint on the test set, do not train"
+    )
+    group.add_argument(
+        "--metrics_json", type=Path, default=None, metavar="PATH", help="write the test metrics here too"
+    )
+    group.add_argument("--overwrite", action="store_true", help="start over where this run has been before")
+
+
+def method_name(args: argparse.Namespace) -> str:
+    """The part of a run's name that says the method, composed as published (plus FDS's variant)."""
+
+    def kernel(name: str) -> str:
+        kind, ks, sigma = (getattr(args, f"{name}_{part}") for part in ("kernel", "ks", "sigma"))
+        return f"_{name}_{kind[:3]}_{ks}" + (f"_{sigma:g}" if kind in ("gaussian", "laplace") else "")
+
+    parts = [kernel("lds") if args.lds else f"_{args.reweight}" if args.reweight != "none" else ""]
+    if args.fds:
+        parts.append(f"{kernel('fds')}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}")
+        parts.append("_released" if args.fds_variant == "released" else "")
+    parts.append("_retrain_fc" if args.retrain_fc else "")
+    return "".join(parts)
+
+
+def resolve(args: argparse.Namespace, *, lds_reweight: str) -> None:
+    """Fill in what one flag means for another; raises UserError where two do not go together."""
+    if args.reweight is None:
+        args.reweight = lds_reweight if args.lds else "none"
+    if args.lds and args.reweight == "none":
+        raise UserError("--lds smooths the density that --reweight divides by: drop --reweight none")
+    if args.retrain_fc and not args.pretrained:
+        raise UserError("--retrain_fc needs --pretrained CKPT, the first stage whose encoder it keeps")
+    if args.fds and args.bucket_num - args.bucket_start <= args.fds_ks // 2:
+        raise UserError("--fds_ks is too wide for the buckets from --bucket_start to --bucket_num")
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes the first of cuda, mps and cpu that is there; raises UserError for what is not."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: there is no such device here; try --device auto") from error
+    return device
+
+
+def run_command(prog: str, command: Callable[[], int]) -> int:
+    """Run a command to its exit code: 2 for what the user can mend, 1 for a failed run, 130 for Ctrl-C."""
+    try:
+        return command()
+    except (UserError, RunFailed) as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        print(f"{prog}: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+@contextmanager
+def stop_between_steps() -> Iterator[list[int]]:
+    """A list that is empty until Ctrl-C or SIGTERM comes; a second signal acts at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        restore()
+        logging.getLogger("dir").info("Stopping after this step; once more to stop at once")
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        restore()

@@ -1,0 +1,214 @@
+"""One loop that trains any regressor on any data set.
+
+It counts in steps: "a check every epoch" (age, depth) and "a check every 400 steps, with patience" (STS-B)
+are the same loop with other numbers. Whatever a step draws at random follows from the seed, the step, and
+torch's own random state, which the checkpoint keeps: a run that was killed goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import nn
+
+from common import checkpoint
+from common.cli import stop_between_steps
+from common.draws import STATISTICS, epoch_draws, training_draws
+from common.errors import RunFailed, UserError
+from common.evaluate import evaluate
+from common.loss import LOSSES
+from common.regressor import Regressor, load_model
+from common.report import Progress, shot_text
+from common.rundir import RunDir
+from common.task import Batch, Data, Task
+
+log = logging.getLogger("dir")
+
+
+@dataclass
+class State:
+    """Where a run stands between two steps; all of it is in the checkpoint."""
+
+    step: int = 0
+    history: list[float] = field(default_factory=list)  # the selecting metric at each check, lower is better
+    loss_sum: float = 0.0  # of training, since the last check
+    loss_steps: int = 0
+    seconds: float = 0.0
+
+
+class Run:
+    """A training run: what it trains, where it stands, and where it writes."""
+
+    def __init__(
+        self, task: Task, args: argparse.Namespace, data: Data, regressor: Regressor, directory: RunDir
+    ) -> None:
+        self.task, self.args, self.data, self.directory = task, args, data, directory
+        self.regressor, self.device = regressor, next(regressor.parameters()).device
+        self.optimizer = make_optimizer(task, args, regressor)
+        self.criterion = make_criterion(task, args)
+        self.steps_per_epoch = math.ceil(len(data.train.labels) / args.batch_size)
+        self.check_every = args.val_interval or self.steps_per_epoch
+        self.max_steps = self.check_every * args.max_vals
+        self.select = "mse" if args.loss == "mse" else task.select
+        self.state = State()
+        self.pending: list[torch.Tensor] = []  # losses that are still on the device
+
+    def train(self) -> None:
+        """Step until the last check or until patience runs out.
+
+        Ctrl-C and SIGTERM stop between two steps, with a checkpoint written. Raises RunFailed if a loss is
+        not finite.
+        """
+        state, args = self.state, self.args
+        draws = training_draws(self.data.train, args.batch_size, args.seed, state.step)
+        batches = self.data.train.batches(draws, augment=True, device=self.device)
+        with stop_between_steps() as stop, self.progress() as progress:
+            while state.step < self.max_steps and not out_of_patience(state.history, args.patience):
+                began, epoch = time.monotonic(), state.step // self.steps_per_epoch
+                batch = next(batches)
+                self.pending.append(self.step(batch, epoch))
+                state.step += 1
+                if args.fds and state.step % self.steps_per_epoch == 0 and epoch >= args.start_update:
+                    self.collect_statistics(epoch)
+                state.seconds += time.monotonic() - began
+                progress.advance(
+                    len(batch.targets), self.settle() if state.step % args.print_freq == 0 else ""
+                )
+                if state.step % self.check_every == 0:
+                    self.check()
+                elif stop:
+                    self.save()
+                if stop:
+                    raise KeyboardInterrupt
+
+    def step(self, batch: Batch, epoch: int) -> torch.Tensor:
+        """One step of gradient descent; returns the loss, still on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.args, epoch)
+        self.regressor.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs, _ = self.regressor(batch.inputs, batch.targets, epoch)
+        loss = self.criterion(outputs, batch.targets / self.task.target_scale, weights=batch.weights)
+        loss.backward()
+        if self.args.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.regressor.parameters(), self.args.max_grad_norm)
+        self.optimizer.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def collect_statistics(self, epoch: int) -> None:
+        """One more pass over the training set for FDS, in training mode and augmented, as published (F4)."""
+        fds, split = self.regressor.FDS, self.data.train
+        draws = epoch_draws(split, self.args.batch_size, self.args.seed, epoch, STATISTICS)
+        with Progress(len(split.labels), self.task.unit, f"FDS statistics of epoch {epoch}") as progress:
+            for batch in split.batches(draws, augment=True, device=self.device):
+                _, features = self.regressor(batch.inputs, batch.targets, epoch)
+                fds.collect(features, batch.targets)
+                progress.advance(len(batch.targets))
+        fds.update_last_epoch_stats(epoch)
+        fds.update(epoch)
+
+    def settle(self) -> str:
+        """Bring the pending losses off the device; raises RunFailed if one is not finite."""
+        state, losses = self.state, torch.stack(self.pending).tolist() if self.pending else []
+        for step, loss in enumerate(losses, start=state.step - len(losses) + 1):
+            if not math.isfinite(loss):
+                raise RunFailed(
+                    f"the loss is {loss} at step {step} (epoch {(step - 1) // self.steps_per_epoch}); "
+                    f"the last good state is in {self.directory.path}; try a smaller --lr"
+                )
+        self.pending = []
+        state.loss_sum += sum(losses)
+        state.loss_steps += len(losses)
+        return f"loss {losses[-1]:.4f}" if losses else ""
+
+    def check(self) -> None:
+        """Validate, log, and write the checkpoint: as the best one too, if no check was better."""
+        state = self.state
+        self.settle()
+        table, _ = evaluate(self.regressor, self.data.val, self.task, self.data.shots, self.args.batch_size)
+        score = table["all"][self.select]
+        best = not state.history or score < min(state.history)
+        state.history.append(score)
+        record = {
+            "step": state.step, "epoch": round(state.step / self.steps_per_epoch, 4),
+            "train_loss": state.loss_sum / max(state.loss_steps, 1), "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds": round(state.seconds, 1), "best": best, "val": table,
+        }  # fmt: skip
+        state.loss_sum, state.loss_steps = 0.0, 0
+        log.info(
+            "Step %d (epoch %.1f): training loss %.4f, validation %s %.4f%s\n%s", state.step, record["epoch"],
+            record["train_loss"], self.select.upper(), score, ", the best so far" if best else "",
+            shot_text(table, self.task.table),
+        )  # fmt: skip
+        self.directory.record(record)
+        self.save(best=best)
+
+    def save(self, *, best: bool = False) -> None:
+        """Write the checkpoint: the published keys, and what an exact resume needs."""
+        self.settle()
+        content = {
+            "epoch": self.state.step // self.steps_per_epoch,
+            "model": getattr(self.args, "model", self.task.name),
+            "best_loss": min(self.state.history, default=math.inf),
+            "state_dict": checkpoint.renamed(self.regressor.state_dict(), self.task.key_map),
+            "optimizer": self.optimizer.state_dict(),
+            "dataset": self.task.name,
+            "state": asdict(self.state),
+            "random": checkpoint.random_state(),
+        }
+        checkpoint.save(self.directory.last, content, also=self.directory.best if best else None)
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint of the run directory, if there is one."""
+        path = self.directory.last
+        if not path.exists():
+            return
+        content = checkpoint.load(path)
+        if "state" not in content:
+            raise UserError(f"{path}: holds no state to resume from; --overwrite starts over")
+        load_model(self.regressor, content, self.task, path)
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.state = State(**content["state"])
+        checkpoint.set_random_state(content["random"])
+        self.directory.rewind(self.state.step)
+        log.info("Resuming at step %d of at most %d", self.state.step, self.max_steps)
+
+    def progress(self) -> Progress:
+        """The bar over all samples that training may see."""
+        per_step = len(self.data.train.labels) / self.steps_per_epoch
+        start, total = round(self.state.step * per_step), round(self.max_steps * per_step)
+        return Progress(total, self.task.unit, "training", start=start)
+
+
+def make_criterion(task: Task, args: argparse.Namespace) -> Callable[..., torch.Tensor]:
+    """The loss of `--loss`, with the data set's beta where it has one."""
+    betas = {"focal_mse": task.focal_beta, "focal_l1": task.focal_beta, "huber": args.huber_beta}
+    loss = LOSSES[args.loss]
+    return functools.partial(loss, beta=betas[args.loss]) if args.loss in betas else loss
+
+
+def make_optimizer(task: Task, args: argparse.Namespace, regressor: nn.Module) -> torch.optim.Optimizer:
+    """Adam or SGD over whatever trains; the weight decay of Adam is the data set's own, as published."""
+    trained = [parameter for parameter in regressor.parameters() if parameter.requires_grad]
+    if args.optimizer == "adam":
+        return torch.optim.Adam(trained, lr=args.lr, weight_decay=task.adam_weight_decay)
+    return torch.optim.SGD(trained, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay)
+
+
+def learning_rate(args: argparse.Namespace, epoch: int) -> float:
+    """The initial rate, ten times smaller for each epoch of `--schedule` that has come."""
+    return args.lr * 0.1 ** sum(epoch >= milestone for milestone in args.schedule)
+
+
+def out_of_patience(history: list[float], patience: int) -> bool:
+    """The published rule: the current check is the worst of the last `patience` + 1 (protocol, STS-B)."""
+    window = patience + 1
+    return patience > 0 and len(history) > window and history[-1] >= max(history[-window:])

@@ -1,0 +1,201 @@
+"""Feature distribution smoothing (paper, section 3.2, eqs. 2 to 5), for feature vectors and feature maps."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from common.bins import Bins
+from common.lds import get_lds_kernel_window
+
+VARIANTS = ("paper", "released")
+
+
+class FDS(nn.Module):
+    """Calibrates the mean and variance of the features in each label bucket towards neighbouring buckets'.
+
+    An epoch goes: `smooth` on every training batch; then `update_last_epoch_stats(epoch)`, which smooths the
+    statistics held so far over the buckets (eqs. 2, 3); then the statistics of this epoch's features, by
+    `update_running_stats(features, labels, epoch)` at once or by `collect` for each batch and one
+    `update(epoch)`. So calibration in epoch e uses statistics of epochs up to e - 2 (FACTS F2).
+
+    Features are `(N, C)` with labels `(N,)` or `(N, 1)`, or maps `(N, C, H, W)` with labels `(N, 1, H, W)`.
+    The buckets are the bins `bucket_start` … `bucket_num - 1` of `bins` (without `bins`: whole numbers); a
+    label outside is clamped into the outermost one. Statistics are streamed: memory is O(buckets x C).
+
+    Args:
+        momentum: of the running statistics; None weighs each update by its share of all samples so far.
+        clip: bounds of the variance ratio in the calibration.
+        empty: what a bucket without a sample in an update becomes: "keep" its statistics, or "fill" them
+            from its neighbours as the published STS-B code does (FACTS F6).
+        variant: "paper" whitens with the same epoch's statistics that were smoothed and takes statistics of
+            raw features; "released" whitens with statistics one update newer, as the published age and STS-B
+            code does in effect (FACTS F1), and its caller takes statistics of calibrated features (F3).
+
+    Raises:
+        ValueError: an unknown variant or `empty`, a bad kernel, or fewer buckets than the kernel reflects.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        bucket_num: int = 100,
+        bucket_start: int = 3,
+        start_update: int = 0,
+        start_smooth: int = 1,
+        kernel: str = "gaussian",
+        ks: int = 5,
+        sigma: float = 2,
+        momentum: float | None = 0.9,
+        *,
+        bins: Bins | None = None,
+        clip: tuple[float, float] = (0.1, 10.0),
+        empty: str = "keep",
+        variant: str = "paper",
+    ) -> None:
+        super().__init__()
+        buckets = bucket_num - bucket_start
+        if variant not in VARIANTS:
+            raise ValueError(f"variant {variant!r} is neither 'paper' nor 'released'")
+        if empty not in ("keep", "fill"):
+            raise ValueError(f"empty {empty!r} is neither 'keep' nor 'fill'")
+        if buckets <= ks // 2:
+            raise ValueError(f"{buckets} buckets are too few for a kernel of size {ks}: use a smaller one")
+        self.feature_dim, self.buckets = feature_dim, buckets
+        self.bucket_num, self.bucket_start = bucket_num, bucket_start
+        self.start_update, self.start_smooth = start_update, start_smooth
+        self.momentum, self.clip, self.empty, self.variant = momentum, clip, empty, variant
+        self.bins = bins if bins is not None else Bins.integers(0, bucket_num - 1)
+        window = torch.from_numpy(get_lds_kernel_window(kernel, ks, sigma)).float()
+        self.register_buffer("kernel_window", window / window.sum(), persistent=False)
+        self.register_buffer("epoch", torch.zeros(1))
+        for name in ("running_mean", "running_mean_last_epoch", "smoothed_mean_last_epoch"):
+            self.register_buffer(name, torch.zeros(buckets, feature_dim))
+        for name in ("running_var", "running_var_last_epoch", "smoothed_var_last_epoch"):
+            self.register_buffer(name, torch.ones(buckets, feature_dim))
+        self.register_buffer("num_samples_tracked", torch.zeros(buckets))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all statistics."""
+        self.epoch.fill_(self.start_update)
+        for name, buffer in self.named_buffers(recurse=False):
+            if name.endswith(("mean", "mean_last_epoch")) or name == "num_samples_tracked":
+                buffer.zero_()
+            elif name.endswith(("var", "var_last_epoch")):
+                buffer.fill_(1)
+        self._stream = None
+
+    def smooth(self, features: torch.Tensor, labels: torch.Tensor, epoch: int) -> torch.Tensor:
+        """Calibrated features (eq. 5), shaped as `features`, which are left untouched; gradients flow."""
+        if epoch < self.start_smooth:
+            return features
+        scale, shift = self._calibration()
+        bucket = self._bucket(labels)
+        if features.dim() == 2:
+            return torch.addcmul(shift[bucket], features, scale[bucket])
+        shape = (features.shape[0], *features.shape[2:], features.shape[1])
+        scale, shift = (table[bucket].view(shape).movedim(-1, 1) for table in (scale, shift))
+        return torch.addcmul(shift, features, scale)
+
+    def update_last_epoch_stats(self, epoch: int) -> None:
+        """Smooth the running statistics over the buckets, once for each epoch after `start_update`."""
+        if epoch != int(self.epoch) + 1:
+            return
+        self.epoch += 1
+        self.running_mean_last_epoch.copy_(self.running_mean)
+        self.running_var_last_epoch.copy_(self.running_var)
+        self.smoothed_mean_last_epoch.copy_(self._over_buckets(self.running_mean))
+        self.smoothed_var_last_epoch.copy_(self._over_buckets(self.running_var))
+
+    def update_running_stats(self, features: torch.Tensor, labels: torch.Tensor, epoch: int) -> None:
+        """`collect` and `update` in one call, for features that fit into memory."""
+        self.collect(features, labels)
+        self.update(epoch)
+
+    @torch.no_grad()
+    def collect(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        """Merge one batch into this update's count, mean and M2 of each bucket (Chan et al., 1979)."""
+        if features.shape[1] != self.feature_dim:
+            raise ValueError(f"features have {features.shape[1]} dimensions, not {self.feature_dim}")
+        x = features if features.dim() == 2 else features.movedim(1, -1).flatten(0, -2)
+        bucket = self._bucket(labels)
+        if len(bucket) != len(x):
+            raise ValueError(f"{len(x)} features but {len(bucket)} labels")
+        x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+        count = torch.bincount(bucket, minlength=self.buckets).to(x.dtype).unsqueeze(1)
+        mean = self._sum(x, bucket) / count.clamp(min=1)
+        m2 = self._sum((x - mean[bucket]) ** 2, bucket)
+        if self._stream is not None:
+            count0, mean0, m20 = self._stream
+            delta, total = mean - mean0, (count0 + count).clamp(min=1)
+            m2 = m20 + m2 + delta**2 * count0 * count / total
+            mean, count = mean0 + delta * count / total, count0 + count
+        self._stream = (count, mean, m2)
+
+    @torch.no_grad()
+    def update(self, epoch: int) -> None:
+        """Fold what was collected into the running statistics (eq. 4's estimates, with momentum)."""
+        if self._stream is None:
+            raise ValueError("FDS has no features to update from: call collect first")
+        (count, mean, m2), self._stream = self._stream, None
+        if epoch < int(self.epoch):
+            return
+        self.num_samples_tracked += count.squeeze(1).to(self.num_samples_tracked.dtype)
+        var = m2 / (count - 1).clamp(min=1)
+        keep = self._keep(count, epoch)
+        for running, current in ((self.running_mean, mean), (self.running_var, var)):
+            new = (1 - keep) * current + keep * running
+            if self.empty == "fill":
+                new = self._filled(new, count.squeeze(1) == 0)
+            running.copy_(new)
+        if self.variant == "released" and int(self.epoch) > self.start_update:
+            # The published buffers of the last epoch are the running ones under another name (FACTS F1).
+            self.running_mean_last_epoch.copy_(self.running_mean)
+            self.running_var_last_epoch.copy_(self.running_var)
+
+    def _bucket(self, labels: torch.Tensor) -> torch.Tensor:
+        index = self.bins.index(labels.flatten())
+        return index.clamp(self.bucket_start, self.bucket_num - 1) - self.bucket_start
+
+    def _sum(self, values: torch.Tensor, bucket: torch.Tensor) -> torch.Tensor:
+        return values.new_zeros(self.buckets, values.shape[1]).index_add_(0, bucket, values)
+
+    def _keep(self, count: torch.Tensor, epoch: int) -> torch.Tensor:
+        """The share of the old statistics in the new ones, `(buckets, 1)`; 1 where no sample came."""
+        if epoch == self.start_update:
+            keep = torch.zeros_like(count)
+        elif self.momentum is not None:
+            keep = torch.full_like(count, self.momentum)
+        else:
+            keep = 1 - count / self.num_samples_tracked.unsqueeze(1).to(count.dtype).clamp(min=1)
+        return torch.where(count > 0, keep, 1.0)
+
+    def _calibration(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale and shift of each bucket and dimension, `(buckets, C)` each; 1 and 0 where v1 is 0."""
+        m1, v1 = self.running_mean_last_epoch, self.running_var_last_epoch
+        m2, v2 = self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch
+        valid = (v1 > 0) & (v2 >= 0) & (v1.sum(1, keepdim=True) >= 1e-10)
+        ratio = v2 / torch.where(valid, v1, 1.0)
+        scale = torch.where(valid, ratio.clamp(*self.clip).sqrt(), 1.0)
+        return scale, torch.where(valid, m2 - m1 * scale, 0.0)
+
+    def _over_buckets(self, table: torch.Tensor) -> torch.Tensor:
+        half = len(self.kernel_window) // 2
+        padded = F.pad(table.T.unsqueeze(1), (half, half), mode="reflect")
+        return F.conv1d(padded, self.kernel_window.view(1, 1, -1)).squeeze(1).T
+
+    def _filled(self, table: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
+        """Empty buckets from their neighbours, in ascending order: (I - below) new = kept_or_above old.
+
+        In place and in order means that a bucket sees its left neighbour's new value and its right one's old:
+        a triangular system, so no loop over buckets.
+        """
+        share = torch.where(empty, 0.5, 0.0).to(table)
+        below, above = share.clone(), share.clone()
+        below[0], above[0] = 0.0, 2 * share[0]
+        below[-1], above[-1] = 2 * share[-1], 0.0
+        right = torch.diag((~empty).to(table)) + torch.diag(above[:-1], 1)
+        left = torch.eye(len(table), dtype=table.dtype, device=table.device) - torch.diag(below[1:], -1)
+        return torch.linalg.solve_triangular(left, right @ table, upper=False, unitriangular=True)

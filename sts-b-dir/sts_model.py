@@ -1,0 +1,66 @@
+"""The sentence-pair encoder of STS-B-DIR: a BiLSTM with max pooling (paper, appendix B.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+
+class Highway(nn.Module):
+    """One highway layer (Srivastava et al., 2015): a gated mix of its input and a ReLU of it."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, 2 * dim)
+        nn.init.ones_(self.linear.bias[dim:])  # begin by carrying the input through
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        new, gate = self.linear(x).chunk(2, dim=-1)
+        return torch.lerp(torch.relu(new), x, torch.sigmoid(gate))
+
+
+class PairEncoder(nn.Module):
+    """Features `[u; v; |u - v|; u * v]` of a pair, where u and v are its sentences' max-pooled BiLSTM states.
+
+    Dropout is on the embeddings and on the LSTM's outputs, as published. Works on packed tokens, so padding
+    costs nothing. `word_vectors` `(V, d_word)` are frozen unless `train_words`; row 0 is padding.
+    """
+
+    def __init__(
+        self,
+        word_vectors: torch.Tensor,
+        d_hid: int,
+        n_layers: int,
+        dropout: float,
+        *,
+        train_words: bool = False,
+        n_highway: int = 0,
+    ) -> None:
+        super().__init__()
+        d_word = word_vectors.shape[1]
+        self.embedding = nn.Embedding.from_pretrained(word_vectors, freeze=not train_words, padding_idx=0)
+        self.highway = nn.ModuleList([Highway(d_word) for _ in range(n_highway)])
+        self.lstm = nn.LSTM(d_word, d_hid, n_layers, bidirectional=True)
+        self.dropout = nn.Dropout(dropout)
+        self.feature_dim = 8 * d_hid
+
+    def forward(self, inputs: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """`(tokens (2n, T), lengths (2n,) on the CPU)`, first sentences above second -> `(n, 8 d_hid)`."""
+        u, v = self.encode(*inputs).chunk(2)
+        return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
+
+    def encode(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Each sentence's maximum over its real tokens, `(m, 2 d_hid)`."""
+        packed = pack_padded_sequence(tokens, lengths, batch_first=True, enforce_sorted=False)
+        words = self.embedding(packed.data)
+        for layer in self.highway:
+            words = layer(words)
+        states, _ = self.lstm(_with(packed, self.dropout(words)))
+        states = _with(states, self.dropout(states.data))
+        padded, _ = pad_packed_sequence(states, padding_value=-torch.inf)
+        return padded.max(dim=0).values
+
+
+def _with(packed: PackedSequence, data: torch.Tensor) -> PackedSequence:
+    return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)

@@ -1,0 +1,143 @@
+"""Bins, kernels and weights against the reference numbers, and their properties."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.bins import Bins
+from common.lds import bin_weights, get_lds_kernel_window, sample_weights
+
+
+def published_key(key):
+    reweight, raw_or_lds, kernel, ks, sigma = key.split("|")
+    return {
+        "reweight": reweight, "lds": raw_or_lds == "lds", "lds_kernel": kernel, "lds_ks": int(ks),
+        "lds_sigma": float(sigma),
+    }  # fmt: skip
+
+
+def test_kernels(golden):
+    for key, windows in json.loads((golden / "kernels.json").read_text()).items():
+        kernel, ks, sigma = key.split("|")
+        window = get_lds_kernel_window(kernel, int(ks), float(sigma))
+        np.testing.assert_allclose(window, windows["lds"], rtol=1e-6)
+        np.testing.assert_allclose(window / window.sum(), windows["fds"], rtol=1e-6)
+
+
+@given(
+    st.sampled_from(["gaussian", "triang", "laplace"]), st.integers(0, 10), st.floats(0.3, 9, allow_nan=False)
+)
+def test_windows_are_symmetric_with_maximum_1(kernel, half, sigma):
+    window = get_lds_kernel_window(kernel, 2 * half + 1, sigma)
+    assert len(window) == 2 * half + 1
+    assert window.max() == window[half] == 1
+    np.testing.assert_allclose(window, window[::-1])
+
+
+@pytest.mark.parametrize(
+    "kernel, ks, sigma", [("gaussian", 4, 2), ("box", 5, 2), ("laplace", 5, 0), ("triang", -1, 2)]
+)
+def test_bad_kernels_are_refused(kernel, ks, sigma):
+    with pytest.raises(ValueError):
+        get_lds_kernel_window(kernel, ks, sigma)
+
+
+def agedb_counts():
+    """The label histogram of AgeDB-DIR's training split, a fact, in the form that the weights pin down."""
+    path = SHARED / "data" / "agedb" / "agedb.csv"
+    if not path.exists():
+        pytest.skip("needs the real agedb.csv")
+    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    return np.array([int(age) for age, _, split in rows if split == "train"], np.float32)
+
+
+def test_agedb_weights(golden):
+    labels = agedb_counts()
+    assert len(labels) == 12_208
+    for key, published in json.loads((golden / "agedb_weights.json").read_text()).items():
+        how = published_key(key)
+        ours = sample_weights(labels, Bins.integers(0, 120), clip_counts=(5, 1000), **how)
+        for age, weight in published.items():
+            assert ours[labels == int(age)][0] == pytest.approx(weight, rel=1e-5), (key, age)
+
+
+def test_sts_weights(golden):
+    path = SHARED / "data" / "sts-b" / "train_new.tsv"
+    published = json.loads((golden / "sts_weights.json").read_text())
+    counts = np.array(published.pop("counts"))
+    if not path.exists():
+        pytest.skip("needs the real train_new.tsv")
+    scores = np.array(
+        [float(line.rstrip("\n").split("\t")[9]) for line in path.open().readlines()[1:]], np.float32
+    )
+    bins = Bins.uniform(0, 5, 50)
+    assert np.array_equal(bins.counts(scores), counts)
+    for key, weights in published.items():
+        ours = sample_weights(scores, bins, **published_key(key))
+        np.testing.assert_allclose(np.concatenate([ours[:200], ours[-200:]]), weights, rtol=1e-5)
+
+
+def test_sts_bin_weights_from_counts_alone(golden):
+    """What stands of the check above on a machine without the real data: each weight is some bin's."""
+    published = json.loads((golden / "sts_weights.json").read_text())
+    counts = np.array(published.pop("counts"))
+    for key, weights in published.items():
+        ours = bin_weights(counts, **published_key(key))
+        assert np.isclose(np.array(weights)[:, None], ours[None], rtol=1e-5).any(1).all(), key
+
+
+def test_nyu_weights(golden):
+    published = json.loads((golden / "nyu_weights.json").read_text())
+    counts = np.array(published.pop("counts"), np.int64)
+    assert counts.sum() == 3_513_286_656
+    for key, weights in published.items():
+        ours = bin_weights(counts[7:], border="reflect", **published_key(key))
+        np.testing.assert_allclose(ours, weights[7:], rtol=1e-5)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.integers(0, 120), min_size=1, max_size=200),
+    st.sampled_from(["inverse", "sqrt_inv"]),
+    st.booleans(),
+)
+def test_weights_have_mean_1_and_fall_with_density(ages, reweight, lds):
+    labels, bins = np.array(ages, np.float32), Bins.integers(0, 120)
+    weights = sample_weights(labels, bins, reweight=reweight, lds=lds)
+    assert weights.dtype == np.float32
+    assert (weights > 0).all()
+    assert weights.mean() == pytest.approx(1, rel=1e-4)
+    if not lds:
+        order = np.argsort(bins.counts(labels)[bins.index(labels)], kind="stable")
+        assert (np.diff(weights[order]) <= 1e-6).all()
+
+
+def test_lds_without_a_scheme_is_refused():
+    with pytest.raises(ValueError, match="choose a reweight scheme"):
+        bin_weights(np.ones(9), reweight="none", lds=True)
+    with pytest.raises(ValueError, match="is none of"):
+        bin_weights(np.ones(9), reweight="sqrt")
+
+
+def test_integer_bins():
+    bins = Bins.integers(3, 9)
+    assert bins.index(np.array([-5, 3, 3.9, 4, 9, 9.5, 80])).tolist() == [0, 0, 0, 1, 6, 6, 6]
+    assert bins.counts(np.array([3, 3, 8])).tolist() == [2, 0, 0, 0, 0, 1, 0]
+
+
+@given(st.floats(-1, 6, width=32), st.sampled_from([Bins.uniform(0, 5, 50), Bins.integers(0, 4)]))
+def test_tensor_and_array_agree(label, bins):
+    on_array = int(bins.index(np.float32(label)))
+    assert on_array == int(bins.index(torch.tensor([label]))[0])
+    assert on_array == min(max(int(np.float32(label) * np.float32(bins.num / 5)), 0), bins.num - 1)
+
+
+@pytest.mark.parametrize("low, high, num", [(0, 0, 3), (1, 0, 3), (0, 1, 0)])
+def test_bad_bins_are_refused(low, high, num):
+    with pytest.raises(ValueError):
+        Bins(low, high, num)

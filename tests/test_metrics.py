@@ -1,0 +1,81 @@
+"""Shot metrics against the reference numbers; empty groups and odd labels."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import SHARED
+
+from common.bins import Bins
+from common.metrics import Shots, gm, shot_metrics, shot_table
+
+
+def test_agedb_metrics(golden):
+    path = SHARED / "data" / "agedb" / "agedb.csv"
+    if not path.exists():
+        pytest.skip("needs the real agedb.csv")
+    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    train = np.array([int(age) for age, _, split in rows if split == "train"])
+    made_up = np.load(golden / "agedb_metrics_in.npz")
+    published = json.loads((golden / "agedb_metrics.json").read_text())
+    ours = shot_metrics(made_up["pred"], made_up["label"], train)
+    for shot in ("many", "median", "low"):
+        assert ours[shot] == pytest.approx(published[shot], rel=1e-5)
+    shots = Shots(Bins.integers(0, 200), Bins.integers(0, 200).counts(train), 100, 20)
+    table = shot_table(made_up["pred"], made_up["label"], shots, ("mse", "mae", "gm"))
+    assert [table[group]["n"] for group in ("many", "medium", "few")] == [1530, 448, 162]
+    names = {"mse": "mse", "mae": "l1", "gm": "gmean"}
+    for ours_name, published_name in names.items():
+        assert table["all"][ours_name] == pytest.approx(published["all"][published_name], rel=1e-5)
+
+
+def test_sts_metrics(golden):
+    counts = np.array(json.loads((golden / "sts_weights.json").read_text())["counts"])
+    made_up = np.load(golden / "sts_metrics_in.npz")
+    published = json.loads((golden / "sts_metrics.json").read_text())
+    shots = Shots(Bins.uniform(0, 5, 50), counts, 100, 30)
+    names = ("mse", "mae", "gm_nonzero", "pearson", "spearman")
+    table = shot_table(made_up["pred"].astype(np.float64) * 5, made_up["label"], shots, names)
+    for ours, theirs in {"all": "overall", "many": "many", "medium": "medium", "few": "few"}.items():
+        expected = published[theirs]
+        assert table[ours]["n"] == expected["num_samples"]
+        for metric, name in {"mse": "mse", "mae": "l1", "gm": "gmean", "pearson": "pearsonr"}.items():
+            assert table[ours][metric] == pytest.approx(expected[name], rel=1e-5), (ours, metric)
+        assert table[ours]["spearman"] == pytest.approx(expected["spearmanr"], rel=1e-5)
+
+
+def test_empty_group_is_null_and_not_perfect():
+    shots = Shots(Bins.integers(0, 9), np.full(10, 500), 100, 20)
+    table = shot_table(np.array([1.0, 2.0]), np.array([1.0, 3.0]), shots, ("mae", "mse", "gm", "pearson"))
+    assert table["few"] == {"n": 0, "mae": None, "mse": None, "gm": None, "pearson": None}
+    assert table["many"]["mae"] == 0.5
+    assert "zero" not in table
+    json.dumps(table)
+
+
+def test_labels_without_training_samples_are_reported_as_zero_shot_too():
+    shots = Shots(Bins.integers(0, 9), np.array([500, 0, 5, 50, 0, 0, 0, 0, 0, 0]), 100, 20)
+    table = shot_table(np.zeros(4), np.array([0.0, 1, 2, 3]), shots, ("mae",))
+    assert [table[group]["n"] for group in ("all", "many", "medium", "few", "zero")] == [4, 1, 1, 2, 1]
+
+
+def test_thresholds_are_exclusive():
+    shots = Shots(Bins.integers(0, 3), np.array([101, 100, 20, 19]), 100, 20)
+    assert shots.of(np.arange(4)).tolist() == ["many", "medium", "medium", "few"]
+
+
+def test_correlation_of_a_constant_or_a_single_sample_is_null():
+    shots = Shots(Bins.integers(0, 9), np.full(10, 500), 100, 20)
+    assert shot_table(np.ones(3), np.arange(3.0), shots, ("pearson",))["all"]["pearson"] is None
+    assert shot_table(np.ones(1), np.ones(1), shots, ("spearman",))["all"]["spearman"] is None
+
+
+def test_gm_of_an_exact_hit_is_zero():
+    assert gm(np.array([0.0, 5.0])) == 0
+
+
+def test_fractional_labels_do_not_all_become_few():
+    train = np.repeat(np.arange(30, 40), 200) + 0.25
+    ours = shot_metrics(np.array([31.0, 35.0]), np.array([31.25, 35.5]), train)
+    assert ours["many"]["l1"] == pytest.approx(0.375)
+    assert ours["low"]["l1"] is None
