@@ -1,0 +1,45 @@
+"""The random transforms of training on a whole batch at once, on whatever device holds it.
+
+Published order: Resize, RandomCrop(S, padding=16), RandomHorizontalFlip, ToTensor, Normalize(.5, .5).
+Resize draws nothing and is done beforehand (`common.image_cache`). Padding comes before normalising,
+so the border of a crop is black: -1, not 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+PADDING = 16
+
+
+def random_crop_flip(images: torch.Tensor, seed: int, padding: int = PADDING) -> torch.Tensor:
+    """A random crop of each zero-padded image, half of them mirrored; uint8 `(n, 3, H, W)` in and out.
+
+    The draw is made on the CPU from `seed` alone, so that it is the same on every device.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    top, left = torch.randint(0, 2 * padding + 1, (2, len(images)), generator=generator)
+    flip = torch.rand(len(images), generator=generator) < 0.5
+    return crop_flip(images, top, left, flip, padding)
+
+
+def crop_flip(
+    images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, flip: torch.Tensor, padding: int
+) -> torch.Tensor:
+    """The crop of image i at (`top[i]`, `left[i]`) of its padded self, mirrored where `flip[i]`.
+
+    `top` and `left` are int64 `(n,)` in 0 … 2 * padding, `flip` is bool `(n,)`.
+    """
+    device, (height, width) = images.device, images.shape[2:]
+    padded = F.pad(images, (padding,) * 4)
+    # A view that holds every crop of every image: indexing it copies the wanted ones and nothing else.
+    crops = padded.unfold(2, height, 1).unfold(3, width, 1)
+    chosen = crops[torch.arange(len(images), device=device), :, top.to(device), left.to(device)]
+    return torch.where(flip.to(device)[:, None, None, None], chosen.flip(3), chosen)
+
+
+def normalize(images: torch.Tensor) -> torch.Tensor:
+    """uint8 `(n, 3, H, W)` to contiguous float32 in [-1, 1], with the roundings of ToTensor and Normalize."""
+    floats = images.to(torch.float32, memory_format=torch.contiguous_format)
+    return floats.div_(255).sub_(0.5).div_(0.5)

@@ -1,0 +1,96 @@
+"""One image file as pixels, and which files of a list are bad."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from common.errors import RunFailed, UserError
+from common.report import Progress
+
+T = TypeVar("T")
+
+# What says that a file is bad. Any other errno (too many open files, a lost network disk) is no fault of
+# the image, and must not make `--bad_images skip` drop it.
+FILE_ERRNOS = {None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+class BadImage(UserError):
+    """An image that cannot be read; `reason` says why, the message names the file and the way out."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}; replace the file, or leave it out with --bad_images skip")
+        self.reason = reason
+
+
+def decode(path: Path, size: int) -> np.ndarray:
+    """The image in RGB, resized as torchvision's Resize((size, size)) does: uint8 `(size, size, 3)`.
+
+    EXIF rotation is not applied, as in the published code. Raises `BadImage` where the file is missing,
+    truncated or no image, and `RunFailed` where the machine failed to read it.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(_rgb(image).resize((size, size), Image.Resampling.BILINEAR))
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as error:
+        raise BadImage(path, "is not an image") from error
+    except FileNotFoundError as error:
+        raise BadImage(path, "is missing") from error
+    except Exception as error:  # on bad bytes Pillow's readers raise all sorts
+        if isinstance(error, OSError) and error.errno not in FILE_ERRNOS:
+            raise RunFailed(f"{path}: {error}") from error
+        raise BadImage(path, f"cannot be read ({error})") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode as 8-bit RGB; 16-bit grey keeps its high byte, which `convert` would clip to white."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # the same pixels without Pillow's warning
+    return image.convert("RGB")
+
+
+def file_stat(file: Path) -> os.stat_result | None:
+    """What the file system says of a file; None where it has no such file, or the name cannot be one."""
+    try:
+        return file.stat()
+    except (OSError, ValueError):
+        return None
+
+
+def missing(files: list[Path]) -> dict[int, str]:
+    """The rows of the files that are not there, each with the reason as `BadImage` gives it."""
+    return {row: "is missing" for row, file in enumerate(files) if file_stat(file) is None}
+
+
+def unreadable(files: list[Path], workers: int) -> dict[int, str]:
+    """The rows of the files that do not decode, with the reasons: all are read, by `workers` threads."""
+
+    def reason(file: Path) -> str | None:
+        try:
+            decode(file, 8)
+        except BadImage as error:
+            return error.reason
+        return None
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        reasons = reported(pool.map(reason, files), "Checking images", len(files))
+        return {row: found for row, found in enumerate(reasons) if found}
+
+
+def reported(items: Iterable[T], what: str, total: int, start: int = 0) -> Iterator[T]:
+    """The items, with a progress bar over them that begins at `start` of `total`."""
+    with Progress(total, "image", what, start=start) as progress:
+        for item in items:
+            yield item
+            progress.advance(1)
