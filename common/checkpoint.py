@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,19 +23,22 @@ def save(path: Path, content: Mapping[str, Any], also: Path | None = None) -> No
     The bytes go to a temporary name, are flushed to the disk, and then renamed, so a kill or a full disk
     leaves the file that was there. Raises RunFailed if the disk does not take it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary, second = (file and file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in (path, also))
     try:
         with temporary.open("wb") as file:
             torch.save(dict(content), file)
             file.flush()
             os.fsync(file.fileno())
         if also is not None:
-            second = also.with_name(f".{also.name}.{os.getpid()}.tmp")
-            os.link(temporary, second)
+            try:
+                os.link(temporary, second)
+            except OSError:  # a file system without hard links, or at their limit
+                shutil.copyfile(temporary, second)
             second.replace(also)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
-        temporary.unlink(missing_ok=True)
+        for file in filter(None, (temporary, second)):
+            file.unlink(missing_ok=True)
         raise RunFailed(
             f"{path}: could not be written ({error}); the last checkpoint there is whole: free some disk, "
             "then give the same command again"
@@ -51,11 +56,13 @@ def load(path: Path | str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        # Torch's own message advises to switch the check off.
+        named = re.search(r"GLOBAL (\S+)", str(error))
         raise UserError(
-            f"{path}: refused, because it is not a checkpoint or holds more than tensors and plain data "
-            f"({str(error).splitlines()[0][:150]})"
+            f"{path}: refused, because it is not a checkpoint or holds more than tensors and plain data"
+            + (f" (it names {named[1]})" if named else "")
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a damaged pickle can raise anything
         raise UserError(f"{path}: cannot be read as a checkpoint: it is cut short or damaged") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -44,17 +45,18 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def number(kind: type, low: float, *, odd: bool = False) -> Callable[[str], Any]:
-    """An argparse type: an `int` or `float` of at least `low`, odd where a kernel size is asked for."""
+def number(kind: type, low: float, high: float = math.inf, *, odd: bool = False) -> Callable[[str], Any]:
+    """An argparse type: an `int` or `float` from `low` to `high`, odd where a kernel size is asked for."""
 
     def parse(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not low <= value < float("inf") or (odd and value % 2 == 0):
+        if value is None or not low <= value <= high or value == math.inf or (odd and value % 2 == 0):
             wanted = "odd whole" if odd else "whole" if kind is int else "finite"
-            raise argparse.ArgumentTypeError(f"{text!r} is no {wanted} number of at least {low:g}")
+            limits = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is no {wanted} number {limits}")
         return value
 
     return parse
@@ -63,7 +65,9 @@ def number(kind: type, low: float, *, odd: bool = False) -> Callable[[str], Any]
 POSITIVE = 1e-12  # the smallest value of a flag that must be positive
 
 
-def add_imbalance_arguments(parser: argparse.ArgumentParser, *, bucket_num: int, bucket_start: int) -> None:
+def add_imbalance_arguments(
+    parser: argparse.ArgumentParser, *, bucket_num: int | None, bucket_start: int | None
+) -> None:
     """LDS, FDS, re-weighting and RRT (paper, section 3 and 4.1), under the published names."""
     group = parser.add_argument_group("imbalance")
     group.add_argument(
@@ -95,7 +99,7 @@ def add_imbalance_arguments(parser: argparse.ArgumentParser, *, bucket_num: int,
         "--bucket_num", type=number(int, 1), default=bucket_num, help="FDS: one past the last bucket"
     )
     group.add_argument("--bucket_start", type=number(int, 0), default=bucket_start, help="FDS: first bucket")
-    group.add_argument("--fds_mmt", type=number(float, 0), default=0.9, help="FDS momentum")
+    group.add_argument("--fds_mmt", type=number(float, 0, 1), default=0.9, help="FDS momentum")
     group.add_argument(
         "--fds_variant",
         choices=VARIANTS,
@@ -138,7 +142,12 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, seed: int, seed_flags:
     )
     group.add_argument("--store_root", type=Path, default=Path("checkpoint"), help="folder of all runs")
     group.add_argument(
-        "--seed", *seed_flags, type=int, default=seed, dest="seed", help="negative: a random one"
+        "--seed",
+        *seed_flags,
+        type=number(int, -(2**63), 2**63 - 1),
+        default=seed,
+        dest="seed",
+        help="negative: a random one",
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     group.add_argument(
@@ -173,8 +182,17 @@ def resolve(args: argparse.Namespace, *, lds_reweight: str) -> None:
         raise UserError("--lds smooths the density that --reweight divides by: drop --reweight none")
     if args.retrain_fc and not args.pretrained:
         raise UserError("--retrain_fc needs --pretrained CKPT, the first stage whose encoder it keeps")
+    if None not in (args.bucket_num, args.bucket_start):
+        check_buckets(args)
+
+
+def check_buckets(args: argparse.Namespace) -> None:
+    """Raise UserError if FDS's kernel is wider than its buckets can reflect."""
     if args.fds and args.bucket_num - args.bucket_start <= args.fds_ks // 2:
-        raise UserError("--fds_ks is too wide for the buckets from --bucket_start to --bucket_num")
+        raise UserError(
+            f"--fds_ks {args.fds_ks}: is too wide for the buckets from --bucket_start {args.bucket_start} "
+            f"to --bucket_num {args.bucket_num}"
+        )
 
 
 def pick_device(name: str) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -35,20 +36,35 @@ def run(task: Task, args: argparse.Namespace, run_name: Callable[[argparse.Names
     try:
         if args.evaluate:
             return evaluate_only(task, args, args.eval_model or path / "ckpt.best.pth.tar")
-        if args.resume and not path.exists():
+        if args.must_resume and not path.exists():
             raise UserError(f"{path}: there is no such run to --resume; without the flag it starts")
-        return train_and_test(task, args, RunDir(path, args))
+        with contextlib.closing(RunDir(path, args)) as directory:
+            return train_and_test(task, args, directory)
     finally:
         stop_logging()
 
 
 def train_and_test(task: Task, args: argparse.Namespace, directory: RunDir) -> int:
     """Train the run of these arguments, or go on training it, then test its best checkpoint."""
-    start_logging(directory.log)
     if directory.result is not None:
+        start_logging(None)  # a finished run stays as it is
         log.info("%s is finished (--overwrite starts over)", directory.path)
         report(directory.result, task, args)
         return 0
+    start_logging(directory.log)
+    try:
+        training = prepare(task, args, directory)
+        training.resume()
+    except UserError:
+        directory.withdraw()  # the mended command may be another configuration
+        raise
+    training.train()
+    test(training)
+    return 0
+
+
+def prepare(task: Task, args: argparse.Namespace, directory: RunDir) -> Run:
+    """Everything that can be wrong with a command before its first step."""
     device = pick_device(args.device)
     log.info("Run directory %s, seed %d, device %s", directory.path, args.seed, device)
     torch.manual_seed(args.seed)
@@ -56,11 +72,7 @@ def train_and_test(task: Task, args: argparse.Namespace, directory: RunDir) -> i
     regressor = build_regressor(task, args, data).to(device)
     if args.pretrained:
         load_encoder(regressor, task, args)
-    training = Run(task, args, data, regressor, directory)
-    training.resume()
-    training.train()
-    test(training)
-    return 0
+    return Run(task, args, data, regressor, directory)
 
 
 def test(training: Run) -> None:
@@ -90,7 +102,8 @@ def evaluate_only(task: Task, args: argparse.Namespace, path: Any) -> int:
 
 def load(task: Task, args: argparse.Namespace) -> Data:
     """The data, and a few lines in the log on what they are."""
-    data = task.load(args, task)
+    data = task.load(args)
+    data.train.weights = task.weights(args, data.train.labels, data.bins)
     sizes = {"training": data.train, "validation": data.val, "test": data.test}
     log.info("%s: %s", task.name, ", ".join(f"{len(split.labels):,} {name}" for name, split in sizes.items()))
     if data.standin:
@@ -116,4 +129,10 @@ def report(result: dict[str, Any], task: Task, args: argparse.Namespace) -> None
         "Test of %s%s%s\n%s", result["checkpoint"], epoch, standin, shot_text(result["shots"], task.table)
     )
     if args.metrics_json is not None:
-        write_json(args.metrics_json, result)
+        try:
+            args.metrics_json.parent.mkdir(parents=True, exist_ok=True)
+            write_json(args.metrics_json, result)
+        except OSError as error:
+            raise UserError(
+                f"--metrics_json {args.metrics_json}: cannot be written ({error.strerror})"
+            ) from error

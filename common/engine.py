@@ -14,6 +14,8 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import nn
@@ -81,11 +83,12 @@ class Run:
                 progress.advance(
                     len(batch.targets), self.settle() if state.step % args.print_freq == 0 else ""
                 )
+                stopping = bool(stop)  # once: a signal that comes during the check stops after the next step
                 if state.step % self.check_every == 0:
                     self.check()
-                elif stop:
+                elif stopping:
                     self.save()
-                if stop:
+                if stopping:
                     raise KeyboardInterrupt
 
     def step(self, batch: Batch, epoch: int) -> torch.Tensor:
@@ -120,26 +123,37 @@ class Run:
         state, losses = self.state, torch.stack(self.pending).tolist() if self.pending else []
         for step, loss in enumerate(losses, start=state.step - len(losses) + 1):
             if not math.isfinite(loss):
-                raise RunFailed(
-                    f"the loss is {loss} at step {step} (epoch {(step - 1) // self.steps_per_epoch}); "
-                    f"the last good state is in {self.directory.path}; try a smaller --lr"
-                )
+                self.fail(f"the loss is {loss} at step {step}", step)
         self.pending = []
         state.loss_sum += sum(losses)
         state.loss_steps += len(losses)
         return f"loss {losses[-1]:.4f}" if losses else ""
 
+    def settle_all(self) -> None:
+        """Settle; raises RunFailed if the weights are not finite: a finite loss can have such a gradient."""
+        self.settle()
+        state = self.regressor.state_dict().values()
+        if not all(bool(v.isfinite().all()) for v in state if v.is_floating_point()):
+            self.fail(f"the weights are not finite after step {self.state.step}", self.state.step)
+
+    def fail(self, what: str, step: int) -> NoReturn:
+        """Raise RunFailed, saying where the last good checkpoint is."""
+        last = self.directory.last
+        good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
+        raise RunFailed(f"{what} (epoch {(step - 1) // self.steps_per_epoch}); {good}; try a smaller --lr")
+
     def check(self) -> None:
         """Validate, log, and write the checkpoint: as the best one too, if no check was better."""
         state = self.state
-        self.settle()
+        self.settle_all()
         table, _ = evaluate(self.regressor, self.data.val, self.task, self.data.shots, self.args.batch_size)
         score = table["all"][self.select]
         best = not state.history or score < min(state.history)
         state.history.append(score)
         record = {
             "step": state.step, "epoch": round(state.step / self.steps_per_epoch, 4),
-            "train_loss": state.loss_sum / max(state.loss_steps, 1), "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": state.loss_sum / max(state.loss_steps, 1),
+            "lr": self.optimizer.param_groups[0]["lr"],
             "seconds": round(state.seconds, 1), "best": best, "val": table,
         }  # fmt: skip
         state.loss_sum, state.loss_steps = 0.0, 0
@@ -153,7 +167,7 @@ class Run:
 
     def save(self, *, best: bool = False) -> None:
         """Write the checkpoint: the published keys, and what an exact resume needs."""
-        self.settle()
+        self.settle_all()
         content = {
             "epoch": self.state.step // self.steps_per_epoch,
             "model": getattr(self.args, "model", self.task.name),
@@ -167,19 +181,32 @@ class Run:
         checkpoint.save(self.directory.last, content, also=self.directory.best if best else None)
 
     def resume(self) -> None:
-        """Go on from the last checkpoint of the run directory, if there is one."""
+        """Go on from the run directory's last checkpoint, or else from the one that `--resume` names.
+
+        A checkpoint of the published code resumes at its epoch; it holds no random state.
+        """
         path = self.directory.last
         if not path.exists():
-            return
+            if not self.args.resume_from:
+                self.directory.rewind(0)
+                return
+            path = Path(self.args.resume_from)
         content = checkpoint.load(path)
-        if "state" not in content:
-            raise UserError(f"{path}: holds no state to resume from; --overwrite starts over")
         load_model(self.regressor, content, self.task, path)
+        if not {"optimizer", "epoch"} <= content.keys():
+            raise UserError(
+                f"{path}: holds a model but no training to resume; start with --pretrained {path}"
+            )
         self.optimizer.load_state_dict(content["optimizer"])
-        self.state = State(**content["state"])
-        checkpoint.set_random_state(content["random"])
+        if "state" in content:
+            self.state = State(**content["state"])
+            checkpoint.set_random_state(content["random"])
+        else:
+            self.state = State(step=content["epoch"] * self.steps_per_epoch)
+        if path != self.directory.last:
+            self.state.history = []  # the best checkpoint so far is not in this run directory
         self.directory.rewind(self.state.step)
-        log.info("Resuming at step %d of at most %d", self.state.step, self.max_steps)
+        log.info("Resuming %s at step %d of at most %d", path, self.state.step, self.max_steps)
 
     def progress(self) -> Progress:
         """The bar over all samples that training may see."""

@@ -51,7 +51,7 @@ def build_regressor(task: Task, args: argparse.Namespace, data: Data) -> Regress
     if args.fds:
         fds = FDS(
             encoder.feature_dim, args.bucket_num, args.bucket_start, args.start_update, args.start_smooth,
-            args.fds_kernel, args.fds_ks, args.fds_sigma, args.fds_mmt, bins=task.bins, clip=task.fds_clip,
+            args.fds_kernel, args.fds_ks, args.fds_sigma, args.fds_mmt, bins=data.bins, clip=task.fds_clip,
             empty=task.fds_empty, variant=args.fds_variant,
         )  # fmt: skip
     return Regressor(encoder, nn.Linear(encoder.feature_dim, 1), fds)

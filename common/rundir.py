@@ -14,7 +14,18 @@ from common.errors import UserError
 
 # What a run may be given anew without becoming another run.
 NOT_CONFIGURATION = frozenset(
-    {"device", "cuda", "gpu", "workers", "resume", "evaluate", "eval_model", "overwrite", "metrics_json"}
+    {
+        "device",
+        "cuda",
+        "gpu",
+        "workers",
+        "resume_from",
+        "must_resume",
+        "evaluate",
+        "eval_model",
+        "overwrite",
+        "metrics_json",
+    }
     | {"store_root", "log_file", "print_freq", "cache"}
 )
 
@@ -52,11 +63,23 @@ class RunDir:
         self.metrics, self.predictions = path / "metrics.json", path / "predictions.csv"
         self.history = path / "metrics.jsonl"
         self.log = path / getattr(args, "log_file", "training.log")
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock()
-        if args.overwrite:
-            self._empty()
-        self._claim(args)
+        self._writer, self._purge_from = None, None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock()
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be made ({error.strerror}); choose another --store_root"
+            ) from error
+        for leftover in path.glob(".*.tmp"):  # of a process that was killed as it wrote
+            leftover.unlink()
+        try:
+            if args.overwrite:
+                self._empty()
+            self._claim(args)
+        except UserError:
+            self.close()
+            raise
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -71,34 +94,46 @@ class RunDir:
 
     def rewind(self, step: int) -> None:
         """Drop the lines of `metrics.jsonl` after `step`: a resumed run writes them again."""
+        self._purge_from = step + 1
         if not self.history.exists():
             return
         lines = self.history.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        temporary = self.history.with_suffix(".tmp")
+        temporary = self.history.with_name(f".{self.history.name}.{os.getpid()}.tmp")
         temporary.write_text("".join(kept), encoding="utf-8")
         temporary.replace(self.history)
 
     def write_scalars(self, what: str, table: dict[str, dict], step: int, more: dict | None = None) -> None:
         """TensorBoard scalars of every metric and shot, as `val/mse/few`."""
-        from torch.utils.tensorboard import SummaryWriter  # seconds to import, and only training needs it
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # seconds to import; only training needs it
 
+            self._writer = SummaryWriter(str(self.path), purge_step=self._purge_from)
         rows = {f"{what}/{metric}/{group}": v for group, row in table.items() for metric, v in row.items()}
-        with SummaryWriter(str(self.path), purge_step=step) as writer:
-            for name, value in {**(more or {}), **rows}.items():
-                if value is not None:
-                    writer.add_scalar(name, value, step)
+        for name, value in {**(more or {}), **rows}.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, step)
+        self._writer.flush()
 
     def _lock(self) -> None:
         self._lock_file = (self.path / ".lock").open("w")
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UserError(f"{self.path}: another process is running here; wait for it or stop it") from None
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Close the TensorBoard file and let go of the lock."""
+        if self._writer is not None:
+            self._writer.close()
         self._lock_file.close()
+
+    def withdraw(self) -> None:
+        """Remove a directory that this process made, where the run could not start."""
+        if self._new:
+            self._empty()
+            (self.path / ".lock").unlink()
+            self.path.rmdir()
 
     def _empty(self) -> None:
         for item in self._content():
@@ -113,7 +148,8 @@ class RunDir:
 
     def _claim(self, args: argparse.Namespace) -> None:
         mine = configuration(args)
-        if not self._content():
+        self._new = not self._content()
+        if self._new:
             write_json(self.path / "args.json", mine)
             return
         theirs = read_json(self.path / "args.json") or {}

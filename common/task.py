@@ -40,6 +40,7 @@ class Split(Protocol):
     """One split of a data set. Batches depend on the draws alone, so a resumed run sees the same ones."""
 
     labels: np.ndarray  # float32 (N,)
+    weights: np.ndarray | None  # of the loss, float32 (N,)
     lengths: np.ndarray | None  # cost of each sample, for batches of like length; None where all are equal
 
     def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
@@ -49,12 +50,13 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """The three splits, the shots that the training labels define, and what a table must say of them."""
+    """The three splits, the bins of their labels, and what a table must say of them."""
 
     train: Split
     val: Split
     test: Split
-    shots: Shots
+    bins: Bins  # of re-weighting and LDS; FDS's buckets are its bins bucket_start … bucket_num - 1
+    shots: Shots  # by training counts; its bins may be others
     standin: str | None = None  # what stands in for the real data, in words; None on real data
     extra: Any = None  # what only the task's own `build` reads (a vocabulary, word vectors)
 
@@ -65,9 +67,8 @@ class Task:
 
     name: str
     unit: str  # what one sample is, for the progress bar
-    bins: Bins  # of re-weighting and LDS; FDS's buckets are its bins bucket_start … bucket_num - 1
     fds_clip: tuple[float, float]  # bounds of the variance ratio in the calibration
-    load: Callable[[argparse.Namespace, Task], Data]
+    load: Callable[[argparse.Namespace], Data]
     build: Callable[[argparse.Namespace, Data], torch.nn.Module]  # the encoder; says its `feature_dim`
     key_map: tuple[tuple[str, str], ...]  # (prefix here, prefix in the published state_dict)
     checkpoint_hint: str = ""  # what an error on a checkpoint that does not fit adds
@@ -82,13 +83,13 @@ class Task:
     metrics: tuple[str, ...] = ("mae", "mse", "gm")  # of metrics.json
     table: tuple[str, ...] = ("mae", "gm")  # of the table that a person reads
 
-    def weights(self, args: argparse.Namespace, labels: np.ndarray) -> np.ndarray | None:
+    def weights(self, args: argparse.Namespace, labels: np.ndarray, bins: Bins) -> np.ndarray | None:
         """The loss weight of each training sample, float32 `(N,)` of mean 1; None without re-weighting."""
         if args.reweight == "none":
             return None
         return sample_weights(
             labels,
-            self.bins,
+            bins,
             reweight=args.reweight,
             lds=args.lds,
             lds_kernel=args.lds_kernel,

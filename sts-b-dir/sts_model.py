@@ -7,16 +7,18 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 
-class Highway(nn.Module):
-    """One highway layer (Srivastava et al., 2015): a gated mix of its input and a ReLU of it."""
+class Highway(nn.Linear):
+    """One highway layer (Srivastava et al., 2015): a gated mix of its input and a ReLU of it.
+
+    A Linear itself, so that its keys are the published ones.
+    """
 
     def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(dim, 2 * dim)
-        nn.init.ones_(self.linear.bias[dim:])  # begin by carrying the input through
+        super().__init__(dim, 2 * dim)
+        nn.init.ones_(self.bias[dim:])  # begin by carrying the input through
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        new, gate = self.linear(x).chunk(2, dim=-1)
+        new, gate = super().forward(x).chunk(2, dim=-1)
         return torch.lerp(torch.relu(new), x, torch.sigmoid(gate))
 
 

@@ -105,6 +105,8 @@ def read_pairs(path: Path) -> Pairs:
             text = line.decode("utf-8").rstrip("\r")
             if number > 1:
                 rows.append(_row(text))
+            elif text and "sentence1" not in text:
+                raise ValueError("a header that names sentence1, sentence2 and score should stand here")
         if not rows:
             raise ValueError("no rows follow the header line")
     except ValueError as error:
@@ -232,7 +234,7 @@ class PairSplit:
         self.labels = np.asarray(labels, np.float32)  # (N,)
         self.lengths: np.ndarray | None = self._lengths.sum(0).numpy()  # int64 (N,), tokens of both sentences
         self._targets = torch.tensor(self.labels)[:, None]
-        self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)[:, None]
+        self.weights = weights  # float32 (N,) or None, may be set later
 
     def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
         """Inputs are the tokens, int64 `(2n, T)`, first sentences above second, and their lengths `(2n,)`.
@@ -240,7 +242,9 @@ class PairSplit:
         Lengths stay on the CPU for `pack_padded_sequence`; `augment` is unused, text has no augmentation.
         """
         tokens, targets = self._tokens.to(device), self._targets.to(device)
-        weights = None if self._weights is None else self._weights.to(device)
+        weights = self.weights
+        if weights is not None:
+            weights = torch.tensor(weights, dtype=torch.float32, device=device)[:, None]
         for draw in draws:
             indices = torch.tensor(draw.indices)
             lengths = self._lengths[:, indices].reshape(-1)

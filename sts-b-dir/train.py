@@ -14,7 +14,6 @@ a CPU, and its numbers, are in README.md.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import torch
 from sts_model import PairEncoder
-from sts_text import PairSplit, load_corpus, load_word_vectors
+from sts_text import load_corpus, load_word_vectors
 
 from common import cli
 from common.bins import Bins
@@ -80,10 +79,10 @@ def parser() -> cli.Parser:
     text.add_argument("--n_layers_enc", type=cli.number(int, 1), default=2, help="LSTM layers")
     text.add_argument("--n_layers_highway", type=cli.number(int, 0), default=0, help="highway layers")
     text.add_argument(
-        "--dropout", type=cli.number(float, 0), default=0.2, help="on word vectors and LSTM outputs"
+        "--dropout", type=cli.number(float, 0, 1), default=0.2, help="on word vectors and LSTM outputs"
     )
     text.add_argument(
-        "--dropout_embs", type=cli.number(float, 0), default=0.2, help="no effect, as published"
+        "--dropout_embs", type=cli.number(float, 0, 1), default=0.2, help="no effect, as published"
     )
     text.add_argument("--val_interval", type=cli.number(int, 1), default=400, help="steps between checks")
     text.add_argument("--max_vals", type=cli.number(int, 1), default=100, help="checks at most")
@@ -94,7 +93,10 @@ def parser() -> cli.Parser:
         "--cuda", type=int, default=None, help="published form of --device: a GPU, or -1 for the CPU"
     )
     text.add_argument(
-        "--resume", action="store_true", help="go on with this run (which the command does anyway)"
+        "--resume",
+        dest="must_resume",
+        action="store_true",
+        help="go on with this run (which the command does anyway)",
     )
     text.add_argument(
         "--eval_model", default="", metavar="CKPT", help="what --evaluate reads (default: this run's)"
@@ -110,21 +112,21 @@ def run_name(args: argparse.Namespace) -> str:
     return name + (f"_{args.suffix}" if args.suffix else "")
 
 
-def load(args: argparse.Namespace, task: Task) -> Data:
+def load(args: argparse.Namespace) -> Data:
     """Both sentences of each pair as tokens of one vocabulary over all splits, as published."""
     corpus = load_corpus(args.data_dir, args.max_seq_len, args.max_word_v_size)
-    log.info("Vocabulary: %s entries", f"{len(corpus.vocabulary.words):,}")
+    log.info("Vocabulary: %s entries", f"{len(corpus.vocabulary):,}")
     standin = read_standin(args.data_dir)
-    train = corpus.train
-    train = PairSplit(train.first, train.second, train.labels, task.weights(args, train.labels))
-    bins = Bins.uniform(0, 5, 50)  # of shots: --bucket_num moves those of LDS and FDS alone, as published
-    shots = Shots(bins, bins.counts(train.labels), standin.many_above or 100, standin.few_below or 30)
-    return Data(train, corpus.val, corpus.test, shots, standin.note, extra=corpus.vocabulary)
+    bins = Bins.uniform(0, 5, 50)
+    shots = Shots(bins, bins.counts(corpus.train.labels), standin.many_above or 100, standin.few_below or 30)
+    # --bucket_num moves the bins of LDS and FDS, but not those of the shots, as published.
+    bins = Bins.uniform(0, 5, args.bucket_num)
+    return Data(corpus.train, corpus.val, corpus.test, bins, shots, standin.note, extra=corpus.vocabulary)
 
 
 def build(args: argparse.Namespace, data: Data) -> PairEncoder:
     """The encoder; word vectors are read only where a checkpoint will not bring its own."""
-    shape = (len(data.extra.words), args.d_word)
+    shape = (len(data.extra), args.d_word)
     if args.evaluate or args.pretrained:
         vectors = torch.zeros(shape)
     elif args.glove:
@@ -149,7 +151,6 @@ def build(args: argparse.Namespace, data: Data) -> PairEncoder:
 TASK = Task(
     name="sts-b",
     unit="pair",
-    bins=Bins.uniform(0, 5, 50),
     load=load,
     build=build,
     key_map=(
@@ -176,10 +177,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     args = parser().parse_args(argv)
     cli.resolve(args, lds_reweight=TASK.lds_reweight)
+    args.resume_from = ""
     args.data_dir = args.data_dir or DATA / "sts-b"
     if args.cuda is not None:
         args.device = f"cuda:{args.cuda}" if args.cuda >= 0 else "cpu"
-    return run(dataclasses.replace(TASK, bins=Bins.uniform(0, 5, args.bucket_num)), args, run_name)
+    return run(TASK, args, run_name)
 
 
 if __name__ == "__main__":
