@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     step, alone = (sorted(column)[len(times) // 2] for column in zip(*times, strict=True))
     size = f"batch {args.batch_size}, d_word {args.d_word}, d_hid {args.d_hid}, {args.threads} thread(s)"
     print(
-        f"{pairs / step:.0f} pairs/s in training steps ({size}; median of {args.repeats} x {args.steps} steps)"
+        f"{pairs / step:.0f} pairs/s in training ({size}; median of {args.repeats} x {args.steps} steps)"
     )
     print(f"LSTM forward and backward alone: {100 * alone / step:.0f} % of a step")
     return 0

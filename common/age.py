@@ -23,6 +23,7 @@ from common.metrics import Shots
 from common.task import Data, Task, read_standin
 
 AGES = Bins.integers(0, LAST_AGE)
+MANY_ABOVE, FEW_BELOW = 100, 20  # the published shots; a stand-in brings its own
 RESNETS = tuple(name for name in torchvision.models.list_models(torchvision.models) if "resne" in name)
 
 
@@ -58,18 +59,33 @@ def load(args: argparse.Namespace) -> Data:
         cache=args.cache,
         bad_images=args.bad_images,
         workers=min(args.workers, os.cpu_count() or 1),
-        hint=f"get it with python scripts/download.py {args.name}, or draw a stand-in with "
-        f"python scripts/make_standin.py {args.name}",
+        hint=way_to_get(args),
     )
     train = splits["train"]
     bins = label_bins(train.labels, args.bin_width, args.label_min, args.label_max)
     # LDS and re-weighting pool ages above 120; the published shots count every age by itself.
     shot_bins = Bins.integers(0, int(LIMITS[1])) if bins == AGES else bins
     standin = read_standin(args.data_dir)
-    many, few = standin.many_above or args.many_above, standin.few_below or args.few_below
+    many = first_given(args.many_above, standin.many_above, MANY_ABOVE)
+    few = first_given(args.few_below, standin.few_below, FEW_BELOW)
     shots = Shots(shot_bins, shot_bins.counts(train.labels), many, few)
     choose_buckets(args, bins, int(bins.index(train.labels).max()))
     return Data(train, splits["val"], splits["test"], bins, shots, standin.note)
+
+
+def way_to_get(args: argparse.Namespace) -> str:
+    """What to do where the data are not there; nobody can download a user's own."""
+    if args.dataset != args.name.replace("-", "_"):
+        return "--dataset names the CSV in --data_dir"
+    return (
+        f"get it with python scripts/download.py {args.name}, or draw a stand-in with "
+        f"python scripts/make_standin.py {args.name}"
+    )
+
+
+def first_given(*values: float | None) -> float:
+    """The first of the values that is not None."""
+    return next(value for value in values if value is not None)
 
 
 def choose_buckets(args: argparse.Namespace, bins: Bins, last: int) -> None:
@@ -104,7 +120,7 @@ def task(name: str) -> Task:
         load=load,
         build=build,
         key_map=(("head.", "module.linear."), ("FDS.", "module.FDS."), ("encoder.", "module.")),
-        checkpoint_hint="; its sizes follow --model",
+        checkpoint_hint="; its sizes follow --model, those of FDS --bucket_start and --bucket_num",
         fds_clip=(0.1, 10.0),
         clip_counts=(5, 1000),
     )
@@ -160,9 +176,17 @@ def parser(prog: str, doc: str, dataset: str) -> cli.Parser:
     own.add_argument("--label_min", type=float, default=None, help="least label there is (default: 0)")
     own.add_argument("--label_max", type=float, default=None, help="greatest label there is (default: 200)")
     own.add_argument(
-        "--many_above", type=cli.number(float, 0), default=100, help="many-shot: more in the bin"
+        "--many_above",
+        type=cli.number(float, 0),
+        default=None,
+        help=f"many-shot: more in the bin (default: {MANY_ABOVE}, or the stand-in's)",
     )
-    own.add_argument("--few_below", type=cli.number(float, 0), default=20, help="few-shot: fewer in the bin")
+    own.add_argument(
+        "--few_below",
+        type=cli.number(float, 0),
+        default=None,
+        help=f"few-shot: fewer in the bin (default: {FEW_BELOW}, or the stand-in's)",
+    )
     own.add_argument("--store_name", default="", help="put into the run's name")
     own.add_argument("--gpu", type=int, default=None, help="published form of --device cuda:N")
     own.add_argument(

@@ -26,11 +26,12 @@ class Cell:
     seed: int
     script: str
     flags: str  # `{Row}` stands for the best checkpoint of that row under the same seed
+    folder: str = "results"
 
     @property
     def result(self) -> Path:
-        """Where its `metrics.json` is kept with the repository."""
-        return ROOT / "results" / self.table / f"{_slug(self.row)}.seed{self.seed}.json"
+        """Where its `metrics.json` is kept."""
+        return ROOT / self.folder / self.table / f"{_slug(self.row)}.seed{self.seed}.json"
 
     @property
     def store_root(self) -> str:
@@ -47,7 +48,7 @@ class Cell:
         """The command without the interpreter, to be run from the repository's root."""
         flags = self.flags
         if self.needs is not None:
-            first = Cell(self.table, self.needs, self.seed, self.script, "")
+            first = Cell(self.table, self.needs, self.seed, self.script, "", self.folder)
             result = read_json(first.result) or {}
             flags = flags.replace(f"{{{self.needs}}}", shlex.quote(result.get("checkpoint", "CKPT")))
         where = ["--store_root", self.store_root, "--metrics_json", str(self.result.relative_to(ROOT))]
@@ -67,12 +68,13 @@ class Table:
     rows: dict[str, dict[str, Any]]
     dataset: str | None = None  # name in published.csv, where the paper has these rows
     paper_table: int | None = None
+    folder: str = "results"  # of the results, below the repository; "checkpoint" keeps them out of git
 
     def cells(self, seeds: tuple[int, ...] | None = None) -> Iterator[Cell]:
         """Every run, seed by seed, so that a first stage comes before the row that needs it."""
         for seed in seeds or self.seeds:
             for row, recipe in self.rows.items():
-                yield Cell(self.name, row, seed, self.script, f"{self.flags} {recipe['flags']}")
+                yield Cell(self.name, row, seed, self.script, f"{self.flags} {recipe['flags']}", self.folder)
 
 
 def read_tables(path: Path = RECIPES) -> dict[str, Table]:

@@ -115,9 +115,12 @@ class Sweep:
         minutes = (time.monotonic() - self.began) / 60
         left = minutes / len(self.ended) * (len(self.cells) - len(self.ended))
         log = Path(cell.store_root) / f"seed{cell.seed}.log"
-        state = "done  " if code == 0 else f"FAILED (exit {code}, see {log})"
+        state = "done  " if code == 0 else "FAILED"
         print(f"{state} {cell.row}, seed {cell.seed}; {len(self.ended)}/{len(self.cells)} after "
               f"{minutes:.1f} min, about {left:.0f} min left", flush=True)  # fmt: skip
+        if code:
+            last = (cli.ROOT / log).read_text(encoding="utf-8").strip().rsplit("\n", 1)[-1]
+            print(f"       exit code {code}, log {log}: {last}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

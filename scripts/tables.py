@@ -100,11 +100,19 @@ def metric_lines(table: Table, rows: dict[str, list[dict]], metric: str) -> list
     return lines
 
 
-def markdown(table: Table) -> str:
-    """The whole table as Markdown; raises UserError if nothing has been run yet."""
+def rows_of(table: Table) -> dict[str, list[dict]]:
+    """The results of each row that has been run; raises UserError if none has."""
     rows = {row: results for row in table.rows if (results := results_of(table, row))}
     if not rows:
-        raise UserError(f"results/{table.name}: has no result; run scripts/reproduce.py --table {table.name}")
+        raise UserError(
+            f"{table.folder}/{table.name}: has no result; run scripts/reproduce.py --table {table.name}"
+        )
+    return rows
+
+
+def markdown(table: Table) -> str:
+    """The whole table as Markdown."""
+    rows = rows_of(table)
     first = next(iter(rows.values()))[0]
     seeds = {len(results) for results in rows.values()}
     n = ", ".join(f"{HEADINGS[group]} {first['shots'][group]['n']:,}" for group in GROUPS)
