@@ -15,6 +15,7 @@ import torchvision
 from torch import nn
 
 from common import cli
+from common.augment import PADDING
 from common.bins import Bins
 from common.command import run
 from common.errors import UserError
@@ -59,6 +60,7 @@ def load(args: argparse.Namespace) -> Data:
         cache=args.cache,
         bad_images=args.bad_images,
         workers=min(args.workers, os.cpu_count() or 1),
+        padding=args.padding,
         hint=way_to_get(args),
     )
     train = splits["train"]
@@ -151,6 +153,12 @@ def parser(prog: str, doc: str, dataset: str) -> cli.Parser:
     own.add_argument("--weight_decay", type=cli.number(float, 0), default=1e-4, help="of SGD (Adam has none)")
     own.add_argument(
         "--img_size", type=cli.number(int, 8), default=224, help="images are resized to this square"
+    )
+    own.add_argument(
+        "--padding",
+        type=cli.number(int, 0),
+        default=PADDING,
+        help="zeros around an image before a random crop",
     )
     own.add_argument(
         "--workers", type=cli.number(int, 1), default=32, help="decoding threads (at most the cores)"

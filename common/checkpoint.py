@@ -63,7 +63,10 @@ def load(path: Path | str) -> dict[str, Any]:
             + (f" (it names {named[1]})" if named else "")
         ) from error
     except Exception as error:  # a damaged pickle can raise anything
-        raise UserError(f"{path}: cannot be read as a checkpoint: it is cut short or damaged") from error
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint: it is cut short or damaged; name another one, or start "
+            "its run over with --overwrite"
+        ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     return content

@@ -58,6 +58,7 @@ def train_and_test(task: Task, args: argparse.Namespace, directory: RunDir) -> i
     except UserError:
         directory.withdraw()  # the mended command may be another configuration
         raise
+    directory.begin()
     training.train()
     test(training)
     return 0

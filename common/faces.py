@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.augment import normalize, random_crop_flip
+from common.augment import PADDING, normalize, random_crop_flip
 from common.bins import Bins
 from common.errors import UserError
 from common.image_cache import cached_images
@@ -151,7 +151,8 @@ class FaceSplit:
     """One split (a `common.task.Split`): `labels` float32 `(N,)`, `paths` and `rows` of `images` `(N,)`.
 
     `images` is the array of `common.image_cache`; where it is None, `workers` threads decode the files.
-    `weights`, float32 `(N,)`, is for the loss and may be set later.
+    `padding` is that of the random crops, in pixels. `weights`, float32 `(N,)`, is for the loss and may be
+    set later.
     """
 
     labels: np.ndarray
@@ -161,6 +162,7 @@ class FaceSplit:
     rows: np.ndarray
     images: np.ndarray | None = None
     workers: int = 0
+    padding: int = PADDING
     weights: np.ndarray | None = None
     lengths: None = None
 
@@ -178,7 +180,7 @@ class FaceSplit:
                     None if tensor is None else tensor.to(device, non_blocking=True) for tensor in batch
                 )
                 images = pixels.permute(0, 3, 1, 2)
-                images = random_crop_flip(images, draw.seed) if augment else images
+                images = random_crop_flip(images, draw.seed, self.padding) if augment else images
                 yield Batch(normalize(images), targets, weights)
 
     def _read(self, draw: Draw, decoders: Executor, pin: bool) -> Batch:
@@ -222,6 +224,7 @@ def load_faces(
     cache: str = "auto",
     bad_images: str = "error",
     workers: int = 4,
+    padding: int = PADDING,
     hint: str = "",
 ) -> dict[str, FaceSplit]:
     """The splits "train", "val" and "test" of `data_dir/csv`, whose paths are relative to `data_dir`.
@@ -243,7 +246,9 @@ def load_faces(
     for name in SPLITS:
         rows = table.rows(name, bad)
         paths = [table.paths[row] for row in rows]
-        splits[name] = FaceSplit(table.labels[rows], paths, data_dir, img_size, rows, images, workers)
+        splits[name] = FaceSplit(
+            table.labels[rows], paths, data_dir, img_size, rows, images, workers, padding
+        )
     return splits
 
 

@@ -47,7 +47,11 @@ def read_json(path: Path) -> Any | None:
 
 def configuration(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments that make a run what it is, as JSON keeps them."""
-    kept = {name: value for name, value in vars(args).items() if name not in NOT_CONFIGURATION}
+    kept = {
+        name: str(value.resolve()) if isinstance(value, Path) else value
+        for name, value in vars(args).items()
+        if name not in NOT_CONFIGURATION
+    }
     return json.loads(json.dumps(kept, default=str, sort_keys=True))
 
 
@@ -63,6 +67,7 @@ class RunDir:
         self.metrics, self.predictions = path / "metrics.json", path / "predictions.csv"
         self.history = path / "metrics.jsonl"
         self.log = path / getattr(args, "log_file", "training.log")
+        self._aside = path / ".replaced"  # a run that --overwrite takes the place of
         self._writer, self._purge_from = None, None
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -75,7 +80,7 @@ class RunDir:
             leftover.unlink()
         try:
             if args.overwrite:
-                self._empty()
+                self._set_aside()
             self._claim(args)
         except UserError:
             self.close()
@@ -128,20 +133,32 @@ class RunDir:
             self._writer.close()
         self._lock_file.close()
 
+    def begin(self) -> None:
+        """The run can start: let go of the run that `--overwrite` replaces."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+
     def withdraw(self) -> None:
-        """Remove a directory that this process made, where the run could not start."""
-        if self._new:
-            self._empty()
+        """The run cannot start: leave everything as it was found."""
+        if not self._new:
+            return
+        for item in self._content():
+            shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+        if self._aside.exists():
+            for item in self._aside.iterdir():
+                item.rename(self.path / item.name)
+            self._aside.rmdir()
+        else:
             (self.path / ".lock").unlink()
             self.path.rmdir()
 
-    def _empty(self) -> None:
+    def _set_aside(self) -> None:
         for item in self._content():
-            shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+            self._aside.mkdir(exist_ok=True)
+            item.replace(self._aside / item.name)
 
     def _content(self) -> list[Path]:
         """What is there beside the lock; refuses a directory that holds something else than a run."""
-        content = [item for item in self.path.iterdir() if item.name != ".lock"]
+        content = [item for item in self.path.iterdir() if item.name not in (".lock", self._aside.name)]
         if content and not (self.path / "args.json").exists():
             raise UserError(f"{self.path}: is not empty and holds no run (no args.json): choose another name")
         return content
