@@ -14,6 +14,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,12 @@ def imdb_wiki_path(number: int, age: int, person: int, male: bool) -> str:
     return f"{source}/{person % 100:02d}/nm{person:07d}_rm{number:09d}_{age}.jpg"
 
 
+def leave_signals_to_the_parent() -> None:
+    """In a worker: Ctrl-C reaches the whole group, and only the parent has something to say and to tidy."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def draw_faces(
     folder: Path,
     args: argparse.Namespace,
@@ -105,7 +112,10 @@ def draw_faces(
         writer.writerow(["age", "path", "split"])
         writer.writerows((face.age, face.path, split) for face, split in zip(faces, splits, strict=True))
     jobs = [(folder, face, number, args.seed, args.img_size) for number, face in enumerate(faces)]
-    with Pool() as pool, Progress(len(jobs), "face", f"drawing {args.name}") as progress:
+    with (
+        Pool(initializer=leave_signals_to_the_parent) as pool,
+        Progress(len(jobs), "face", f"drawing {args.name}") as progress,
+    ):
         for _ in pool.imap_unordered(save, jobs, chunksize=16):
             progress.advance(1)
     if args.contact_sheet is not None:
@@ -148,8 +158,12 @@ def describe(args: argparse.Namespace) -> dict[str, object]:
 @contextmanager
 def appearing(folder: Path):  # noqa: ANN201 - a generator behind a decorator
     """A temporary folder beside `folder` that becomes it at the end: whole, or not there."""
+    folder = folder.resolve()  # not a link to it, and not "."
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    draft.mkdir(parents=True)
+    try:
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be made ({error.strerror}); name another folder") from error
     try:
         yield draft
         if folder.exists():
@@ -174,7 +188,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--scale", type=scale, default=0.2, help="share of the real number of samples, up to 1"
     )
     parser.add_argument("--seed", type=cli.number(int, 0), default=0, help="of everything that is drawn")
-    parser.add_argument("--img_size", type=cli.number(int, 16), default=64, help="faces: side in pixels")
+    parser.add_argument(
+        "--img_size", type=cli.number(int, 16, 1024), default=64, help="faces: side in pixels"
+    )
     parser.add_argument(
         "--contact_sheet", type=Path, default=None, metavar="PNG", help="faces: a sheet of 60 of them"
     )
@@ -188,6 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     start_logging(None)
     told = describe(args)
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"--out {args.out}: is a file; name a folder")
     if args.out.is_dir() and any(args.out.iterdir()):
         there = read_json(args.out / "standin.json")
         if there == told:
@@ -197,12 +215,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(
             f"{args.out}: holds {what}, which is not mixed or replaced; name another folder with --out"
         )
-    with appearing(args.out) as draft:
-        STANDINS[args.name][0](draft, args)
-        (draft / "standin.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    try:
+        with appearing(args.out) as draft:
+            STANDINS[args.name][0](draft, args)
+            (draft / "standin.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    except KeyboardInterrupt:
+        print(f"scripts/make_standin.py: stopped; nothing was left in {args.out}", file=sys.stderr)
+        return 130
     print(f"{args.out}: {told['note']}")
     return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the draft is removed
     sys.exit(cli.run_command("scripts/make_standin.py", main))

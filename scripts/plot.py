@@ -34,8 +34,13 @@ WIDTH = 5  # labels whose errors are averaged together; a single age has a few t
 def training_counts(table: Table) -> tuple[pd.Series, Path]:
     """Training samples by label of a face table, and the data folder; labels are whole numbers."""
     flags = table.flags.split()
+    if "--data_dir" not in flags or "mae" not in table.metrics:
+        raise UserError(f"--table {table.name}: is no table of faces; choose one whose labels are ages")
     folder = cli.ROOT / flags[flags.index("--data_dir") + 1]
-    frame = pd.read_csv(next(folder.glob("*.csv")))
+    file = next(folder.glob("*.csv"), None)
+    if file is None:
+        raise UserError(f"{folder}: has no data; draw them, or get them, as for the runs of {table.name}")
+    frame = pd.read_csv(file)
     return frame.loc[frame["split"] == "train", "age"].value_counts().sort_index(), folder
 
 
@@ -67,6 +72,8 @@ def error_lines(axes: Axes, table: Table) -> None:
         axes.plot(
             by_label.index, by_label.to_numpy(), style, color=colour, label=row, marker="o", markersize=3
         )
+    if not axes.lines:
+        return
     axes.set_ylabel(f"test MAE in years\n(mean over {WIDTH} ages)")
     axes.set_xlabel("age in years")
     axes.legend(frameon=False)
@@ -86,7 +93,10 @@ def error_by_label(table: Table, out: Path) -> None:
             f"--table {table.name}: has no run here; python scripts/reproduce.py --table {table.name}"
         )
     figure.suptitle(table.title)
-    figure.savefig(out, dpi=120)
+    try:
+        figure.savefig(out, dpi=120)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--out {out}: cannot be written ({error})") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,16 +14,20 @@ import argparse
 import fnmatch
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 
 from common import cli
 from common.errors import RunFailed, UserError
-from common.recipes import Cell, find_table, read_tables
+from common.recipes import Cell, Table, find_table, read_tables
+from common.rundir import read_json
 
 
 def parser() -> cli.Parser:
@@ -41,11 +45,14 @@ def parser() -> cli.Parser:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """An argparse type: whole numbers between commas."""
+    """An argparse type: whole numbers between commas, each once."""
     try:
-        return tuple(int(part) for part in text.split(","))
+        found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of seeds such as 0,1,2") from None
+        found = (-1,)
+    if min(found) < 0:  # to train.py a negative seed is a random one, which no table can name
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of seeds such as 0,1,2")
+    return found
 
 
 def list_tables() -> None:
@@ -56,7 +63,22 @@ def list_tables() -> None:
             print(f"    {row:<28} {recipe['flags']}")
 
 
-def run_cell(cell: Cell, threads: int, children: set[subprocess.Popen]) -> int:
+def check_first_stages(table: Table, cells: list[Cell], rows: str) -> None:
+    """Raise UserError for a row that starts from a checkpoint that is neither here nor about to be made."""
+    chosen = {(cell.row, cell.seed) for cell in cells}
+    for cell in cells:
+        if cell.needs is None or (cell.needs, cell.seed) in chosen:
+            continue
+        first = next(c for c in table.cells((cell.seed,)) if c.row == cell.needs)
+        checkpoint = (read_json(first.result) or {}).get("checkpoint")
+        if checkpoint is None or not (cli.ROOT / checkpoint).exists():
+            raise UserError(
+                f"--rows {rows!r}: {cell.row} starts from the checkpoint of {cell.needs}, which is not here "
+                f"for seed {cell.seed}; choose that row too, or run it first"
+            )
+
+
+def run_cell(cell: Cell, threads: int, children: set[subprocess.Popen], stopping: threading.Event) -> int:
     """Run one cell to its end, its output in a log beside its runs; returns the exit code."""
     folder = cli.ROOT / cell.store_root
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,9 +90,24 @@ def run_cell(cell: Cell, threads: int, children: set[subprocess.Popen]) -> int:
             start_new_session=True,
         )  # fmt: skip
         children.add(child)
+        if stopping.is_set():
+            child.terminate()
         code = child.wait()
         children.discard(child)
     return code
+
+
+@contextmanager
+def signals_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM and the end of the terminal become KeyboardInterrupt: no run goes on without the sweep."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
+    for number in numbers:  # not under nohup, which ignores SIGHUP
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Sweep:
@@ -80,6 +117,7 @@ class Sweep:
         self.cells, self.jobs = cells, jobs
         self.threads = max(1, (os.cpu_count() or 1) // jobs)
         self.children: set[subprocess.Popen] = set()
+        self.stopping = threading.Event()
         self.began = time.monotonic()
         self.ended: dict[Cell, int] = {}
 
@@ -87,17 +125,19 @@ class Sweep:
         """Run all cells; raises RunFailed if one failed, after the others have ended."""
         waiting = list(self.cells)
         running: dict[Future, Cell] = {}
-        with ThreadPoolExecutor(self.jobs) as pool:
+        with signals_as_ctrl_c(), ThreadPoolExecutor(self.jobs) as pool:
             try:
                 while waiting or running:
                     while len(running) < self.jobs and (cell := self._ready(waiting, running)):
                         waiting.remove(cell)
                         print(f"start  {cell.row}, seed {cell.seed}", flush=True)
-                        running[pool.submit(run_cell, cell, self.threads, self.children)] = cell
+                        future = pool.submit(run_cell, cell, self.threads, self.children, self.stopping)
+                        running[future] = cell
                     done, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
                         self._finish(running.pop(future), future.result())
             except BaseException:
+                self.stopping.set()  # for a run that is only now being started
                 for child in list(self.children):
                     child.terminate()  # SIGTERM: train.py writes a checkpoint before it ends
                 raise
@@ -119,7 +159,7 @@ class Sweep:
         print(f"{state} {cell.row}, seed {cell.seed}; {len(self.ended)}/{len(self.cells)} after "
               f"{minutes:.1f} min, about {left:.0f} min left", flush=True)  # fmt: skip
         if code:
-            last = (cli.ROOT / log).read_text(encoding="utf-8").strip().rsplit("\n", 1)[-1]
+            last = (cli.ROOT / log).read_text(encoding="utf-8", errors="replace").strip().rsplit("\n", 1)[-1]
             print(f"       exit code {code}, log {log}: {last}", flush=True)
 
 
@@ -131,15 +171,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not args.table:
         raise UserError("name a table with --table; --list shows them")
-    cells = [
-        cell for cell in find_table(args.table).cells(args.seeds) if fnmatch.fnmatch(cell.row, args.rows)
-    ]
+    table = find_table(args.table)
+    cells = [cell for cell in table.cells(args.seeds) if fnmatch.fnmatch(cell.row, args.rows)]
     if not cells:
         raise UserError(f"--rows {args.rows!r} matches no row of {args.table}; --list shows them")
     if args.dry_run:
         for cell in cells:
             print("python", shlex.join(cell.command()))
         return 0
+    check_first_stages(table, cells, args.rows)
     Sweep(cells, args.jobs).run()
     return 0
 

@@ -30,11 +30,11 @@ PUBLISHED_SHOT = {"all": "all", "many": "many", "medium": "med", "few": "few"}
 
 
 @cache
-def published() -> pd.DataFrame:
-    """The numbers of the paper's result tables; `kind` "value" leaves out the paper's own differences."""
+def published() -> dict[tuple, float]:
+    """The paper's numbers by table, dataset, method, metric and shot; no differences, no ablations."""
     numbers = pd.read_csv(cli.ROOT / "data" / "published.csv")
-    numbers = numbers[numbers["kind"] == "value"]
-    return numbers.set_index(["table", "dataset", "method", "metric", "shot"])["value"].sort_index()
+    numbers = numbers[(numbers["kind"] == "value") & numbers["variant"].isna()]
+    return numbers.set_index(["table", "dataset", "method", "metric", "shot"])["value"].to_dict()
 
 
 def results_of(table: Table, row: str) -> list[dict]:
@@ -47,6 +47,18 @@ def results_of(table: Table, row: str) -> list[dict]:
                 raise UserError(f"{cell.result}: is cut short; delete it and run scripts/reproduce.py again")
             results.append(result)
     return results
+
+
+def check_same_data(table: Table) -> None:
+    """Raise UserError if some results are of another stand-in than the first, or of the real data."""
+    found = [(cell, read_json(cell.result)) for cell in table.cells() if cell.result.exists()]
+    notes = [(cell, result.get("standin", "the real data")) for cell, result in found]
+    for cell, note in notes:
+        if note != notes[0][1]:
+            raise UserError(
+                f"{cell.result}: is of other data ({note}) than {notes[0][0].result.name} ({notes[0][1]}); "
+                "run the rows of one of the two again"
+            )
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, str] | None:
@@ -62,9 +74,9 @@ def paper_cell(table: Table, row: str, metric: str, group: str) -> str:
     """The paper's number of a cell, a dash where the paper has none; correlations are printed x 100 there."""
     method = table.rows[row].get("paper")
     key = (table.paper_table, table.dataset, method, table.metrics[metric], PUBLISHED_SHOT[group])
-    if method is None or key not in published().index:
+    value = published().get(key)
+    if value is None:
         return "–"
-    value = float(published().loc[key].iloc[0])
     return f"{value / 100:.3f}" if table.metrics[metric].endswith("(%)") else f"{value:.3f}"
 
 
@@ -107,6 +119,7 @@ def rows_of(table: Table) -> dict[str, list[dict]]:
         raise UserError(
             f"{table.folder}/{table.name}: has no result; run scripts/reproduce.py --table {table.name}"
         )
+    check_same_data(table)
     return rows
 
 
