@@ -25,6 +25,12 @@ from common.task import Data, Task, read_standin
 
 AGES = Bins.integers(0, LAST_AGE)
 MANY_ABOVE, FEW_BELOW = 100, 20  # the published shots; a stand-in brings its own
+SOURCES = {
+    "agedb": "AgeDB comes on request from https://ibug.doc.ic.ac.uk/resources/agedb/, and python "
+    "scripts/prepare.py agedb writes its CSV",
+    "imdb-wiki": "the faces are at https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/, and the CSV is in "
+    "the published repository, YyzHarry/imbalanced-regression, imdb-wiki-dir/data",
+}
 RESNETS = tuple(name for name in torchvision.models.list_models(torchvision.models) if "resne" in name)
 
 
@@ -79,10 +85,7 @@ def way_to_get(args: argparse.Namespace) -> str:
     """What to do where the data are not there; nobody can download a user's own."""
     if args.dataset != args.name.replace("-", "_"):
         return "--dataset names the CSV in --data_dir"
-    return (
-        f"get it with python scripts/download.py {args.name}, or draw a stand-in with "
-        f"python scripts/make_standin.py {args.name}"
-    )
+    return f"{SOURCES[args.name]}, or draw a stand-in with python scripts/make_standin.py {args.name}"
 
 
 def first_given(*values: float | None) -> float:

@@ -5,6 +5,7 @@ python scripts/plot.py --table agedb-standin --out error.png
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +24,14 @@ from common import cli
 from common.errors import UserError
 from common.recipes import Table, find_table
 from common.rundir import read_json
+from common.splits import COLOURS
 from common.task import read_standin
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; line styles say the same once more.
-SHOT_COLOURS = {"many": "#0072B2", "medium": "#E69F00", "few": "#D55E00"}
-LINES = [("#000000", "-"), ("#56B4E9", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#D55E00", "-")]
+LINES = [
+    ("#000000", "-"), ("#56B4E9", "--"), ("#009E73", "-."), ("#CC79A7", ":"),
+    ("#D55E00", "-"), ("#0072B2", "--"), ("#E69F00", "-."),
+]  # fmt: skip
 WIDTH = 5  # labels whose errors are averaged together; a single age has a few test samples only
 
 
@@ -55,15 +59,15 @@ def predictions(table: Table, row: str) -> pd.DataFrame:
 def histogram(axes: Axes, counts: pd.Series, many_above: float, few_below: float) -> None:
     """Bars of the training counts, coloured by shot."""
     shot = np.where(counts > many_above, "many", np.where(counts < few_below, "few", "medium"))
-    axes.bar(counts.index, counts.to_numpy(), width=1, color=[SHOT_COLOURS[s] for s in shot])
+    axes.bar(counts.index, counts.to_numpy(), width=1, color=[COLOURS[s] for s in shot])
     names = {"many": f"many (> {many_above:g})", "medium": "medium", "few": f"few (< {few_below:g})"}
-    axes.legend([Patch(color=SHOT_COLOURS[s]) for s in names], names.values(), title="shot", frameon=False)
+    axes.legend([Patch(color=COLOURS[s]) for s in names], names.values(), title="shot", frameon=False)
     axes.set_ylabel("training samples")
 
 
 def error_lines(axes: Axes, table: Table) -> None:
     """The mean absolute error of each row, over stretches of `WIDTH` labels."""
-    for (colour, style), row in zip(LINES, table.rows, strict=False):
+    for (colour, style), row in zip(itertools.cycle(LINES), table.rows, strict=False):
         frame = predictions(table, row)
         if frame.empty:
             continue
@@ -81,7 +85,7 @@ def error_lines(axes: Axes, table: Table) -> None:
 
 
 def error_by_label(table: Table, out: Path) -> None:
-    """The picture of a face table: the training histogram above the error by age of its first five rows."""
+    """The picture of a face table: the training histogram above the error by age of each row."""
     counts, folder = training_counts(table)
     standin = read_standin(folder)
     figure = Figure(figsize=(9, 7), layout="constrained")

@@ -128,13 +128,13 @@ class Sweep:
         with signals_as_ctrl_c(), ThreadPoolExecutor(self.jobs) as pool:
             try:
                 while waiting or running:
+                    self._drop_orphans(waiting)
                     while len(running) < self.jobs and (cell := self._ready(waiting, running)):
                         waiting.remove(cell)
                         print(f"start  {cell.row}, seed {cell.seed}", flush=True)
                         future = pool.submit(run_cell, cell, self.threads, self.children, self.stopping)
                         running[future] = cell
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
                         self._finish(running.pop(future), future.result())
             except BaseException:
                 self.stopping.set()  # for a run that is only now being started
@@ -149,6 +149,16 @@ class Sweep:
     def _ready(self, waiting: list[Cell], running: dict[Future, Cell]) -> Cell | None:
         unfinished = {(c.row, c.seed) for c in [*waiting, *running.values()]}
         return next((c for c in waiting if (c.needs, c.seed) not in unfinished), None)
+
+    def _drop_orphans(self, waiting: list[Cell]) -> None:
+        """Give up the rows whose first stage failed."""
+        failed = {(cell.row, cell.seed) for cell, code in self.ended.items() if code}
+        for cell in [c for c in waiting if (c.needs, c.seed) in failed]:
+            waiting.remove(cell)
+            self.ended[cell] = 1
+            print(
+                f"NOT RUN {cell.row}, seed {cell.seed}: {cell.needs} failed, which it starts from", flush=True
+            )
 
     def _finish(self, cell: Cell, code: int) -> None:
         self.ended[cell] = code

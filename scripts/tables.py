@@ -130,9 +130,8 @@ def markdown(table: Table) -> str:
     seeds = {len(results) for results in rows.values()}
     n = ", ".join(f"{HEADINGS[group]} {first['shots'][group]['n']:,}" for group in GROUPS)
     count = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(*seeds)
-    lines = [
-        f"{table.title}: mean ± standard deviation over {count} seeds; best mean in bold. Test samples: {n}."
-    ]
+    over = "one seed" if seeds == {1} else f"mean ± standard deviation over {count} seeds"
+    lines = [f"{table.title}: {over}; best in bold. Test samples: {n}."]
     if "standin" in first:
         lines.append(f"\n**Stand-in, not the real data** ({first['standin']}).")
     for metric in table.metrics:
@@ -142,7 +141,10 @@ def markdown(table: Table) -> str:
     lines += [
         f"{row + ':':<30}python {table.script} {flags} {table.rows[row]['flags']}".rstrip() for row in rows
     ]
-    return "\n".join([*lines, "```", ""])
+    lines.append("```")
+    if any("{" in table.rows[row]["flags"] for row in rows):
+        lines.append("\n`{Row}` is the best checkpoint of that row under the same seed.")
+    return "\n".join([*lines, ""])
 
 
 def updated(text: str) -> str:

@@ -24,11 +24,11 @@ PADDING, UNKNOWN = 0, 1
 SPECIAL_WORDS = ("@@PADDING@@", "@@UNKNOWN@@")
 
 _GET_DATA = (
-    "`python scripts/download.py sts-b` fetches the data, `python scripts/make_standin.py sts-b --out DIR` "
-    "draws a stand-in, --data_dir says where they are"
+    "the published repository, YyzHarry/imbalanced-regression, has them in sts-b-dir/glue_data/STS-B, "
+    "`python scripts/make_standin.py sts-b --out DIR` writes a stand-in, --data_dir says where they are"
 )
 _GET_VECTORS = (
-    "`python scripts/download.py glove` fetches the vectors, --word_embs_file says where they are, "
+    "GloVe is at https://nlp.stanford.edu/projects/glove/, --word_embs_file says where the file is, "
     "--glove 0 does without"
 )
 _NUMBERS_AT_END = re.compile(rb"(?: [-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)*$")

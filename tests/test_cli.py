@@ -231,7 +231,7 @@ def test_missing_data_name_the_files_and_how_to_get_them(tmp_path, capsys):
     argv = command(tmp_path / "nowhere")
     fails(
         argv, capsys, tmp_path / "nowhere", "train_new.tsv, dev_new.tsv, test_new.tsv", "no such folder",
-        "scripts/download.py sts-b", "scripts/make_standin.py sts-b", "--data_dir",
+        "YyzHarry/imbalanced-regression", "scripts/make_standin.py sts-b", "--data_dir",
     )  # fmt: skip
     assert not run_dir(argv).exists()  # nothing is left that a command with the right --data_dir would meet
     assert call(command(write_corpus(tmp_path / "here"), "--max_vals 1")) == 0
@@ -245,7 +245,14 @@ def test_one_missing_file_is_named_alone(tmp_path, capsys):
 
 def test_missing_word_vectors_are_named(corpus, tmp_path, capsys):
     argv = command(corpus, f"--word_embs_file {tmp_path / 'v.txt'}")
-    fails(argv, capsys, tmp_path / "v.txt", "scripts/download.py glove", "--word_embs_file", "--glove 0")
+    fails(
+        argv,
+        capsys,
+        tmp_path / "v.txt",
+        "https://nlp.stanford.edu/projects/glove/",
+        "--word_embs_file",
+        "--glove 0",
+    )
 
 
 def test_another_dimension_of_word_vectors_is_named(corpus, capsys):

@@ -114,8 +114,8 @@ def test_a_missing_column(tmp_path, missing):
 
 
 def test_a_missing_file_says_how_to_get_it(tmp_path):
-    with pytest.raises(UserError, match="no such file; python scripts/download.py agedb"):
-        read_faces(tmp_path / "x.csv", hint="python scripts/download.py agedb")
+    with pytest.raises(UserError, match="no such file; ask its authors"):
+        read_faces(tmp_path / "x.csv", hint="ask its authors")
 
 
 @pytest.mark.parametrize("content", [b"", b"age,path,split\n", b"\xff\xfe\x00"])

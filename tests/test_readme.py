@@ -1,0 +1,171 @@
+"""What the READMEs say works: Python blocks run, commands parse, links lead somewhere."""
+
+import importlib.util
+import re
+import shlex
+import sys
+
+import pytest
+
+from common import cli
+from common.recipes import read_tables
+
+ROOT = cli.ROOT
+READMES = [path for path in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md")] if path.parent.name[0] != "."]
+MISSING = {"demo-example.png"}  # linked to and not there yet; empty it when they are
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def blocks(path, *languages):
+    return [text for language, text in BLOCK.findall(path.read_text("utf-8")) if language in languages]
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def commands(word):
+    """`(README, rest of the line)` of every command that starts with `word`, in blocks and in the text."""
+    for path in READMES:
+        text = path.read_text("utf-8")
+        shell = "\n".join(blocks(path, "", "bash", "sh", "console")).replace("\\\n", " ")
+        inline = re.findall(rf"`{word} ([^`\n]+)`", BLOCK.sub("", text))
+        for line in [*re.findall(rf"^(?:.*[$:] +)?{word} (.+)$", shell, re.MULTILINE), *inline]:
+            yield name_of(path), line
+
+
+PYTHON = [(where, line) for where, line in commands("python") if ".py" in line.split()[0]]
+
+
+def test_the_readmes_are_found():
+    assert {"README.md", "agedb-dir/README.md", "sts-b-dir/README.md"} <= set(map(name_of, READMES))
+    assert len(PYTHON) > 20
+    assert len(list(commands("make"))) >= 3
+
+
+# Python
+
+
+CODE = [(name_of(path), text) for path in READMES for text in blocks(path, "python")]
+
+
+@pytest.mark.parametrize(("where", "code"), CODE, ids=[where for where, _ in CODE])
+def test_python_blocks_run(where, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, where, "exec"), {"__name__": "__main__"})
+
+
+def test_there_is_python_to_run():
+    assert CODE
+
+
+# Commands
+
+
+class Parsed(Exception):
+    """The command line was read to its end."""
+
+
+def load(script):
+    """A script as a module under a name of its own, as there are several train.py."""
+    name = "readme_" + re.sub(r"\W", "_", script)
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, ROOT / script)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def parse(script, argv, monkeypatch):
+    """The arguments of a command as its script reads them; it stops there."""
+    real = cli.Parser.parse_args
+
+    def parse_args(self, args=None, namespace=None):
+        parsed = real(self, args, namespace)
+        if list(args) == argv[len(argv) - len(args) :]:  # a first parser may have read the first word only
+            raise Parsed(parsed)
+        return parsed
+
+    monkeypatch.setattr(cli.Parser, "parse_args", parse_args)
+    with pytest.raises(Parsed) as caught:
+        load(script).main(argv)
+    return caught.value.args[0]
+
+
+@pytest.mark.parametrize(("where", "line"), PYTHON, ids=[f"{where}: {line}" for where, line in PYTHON])
+def test_commands_parse(where, line, monkeypatch):
+    script, *argv = shlex.split(line, comments=True)
+    assert (ROOT / script).is_file()
+    args = vars(parse(script, argv, monkeypatch))
+    assert args.get("table") is None or args["table"] in read_tables()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "agedb-dir/train.py --lsd",
+        "scripts/prepare.py agedb --cvs F",
+        "scripts/make_standin.py nyud",
+        "scripts/tables.py x",
+    ],
+)
+def test_a_wrong_command_would_be_noticed(line, monkeypatch, capsys):
+    script, *argv = line.split()
+    with pytest.raises(SystemExit):
+        parse(script, argv, monkeypatch)
+    assert "error: " in capsys.readouterr().err
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for where, line in commands("make"):
+        assert line.split()[0] in targets, f"{where}: make {line}"
+
+
+# Links
+
+
+def slugs(path):
+    """The anchors of a Markdown file's headings, as GitHub makes them."""
+    text = BLOCK.sub("", path.read_text("utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(text)}
+
+
+LINKS = [
+    (path, target)
+    for path in READMES
+    for target in LINK.findall(BLOCK.sub("", path.read_text("utf-8")))
+    if not re.match(r"\w+:", target)
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "target"), LINKS, ids=[f"{name_of(path)}: {target}" for path, target in LINKS]
+)
+def test_links_lead_somewhere(path, target):
+    file, _, anchor = target.partition("#")
+    if file in MISSING:
+        return
+    there = path.parent / file if file else path
+    assert there.exists()
+    if anchor:
+        assert anchor in slugs(there)
+
+
+def test_what_is_missing_is_missing():
+    """A file that is there has no business in the list; one that nothing links to has not either."""
+    assert not [name for name in MISSING if (ROOT / name).exists()]
+    assert {target for _, target in LINKS} >= MISSING
+
+
+def test_every_script_says_in_its_help_what_it_does(monkeypatch, capsys):
+    for path in sorted([*ROOT.glob("*-dir/train.py"), *ROOT.glob("scripts/*.py")]):
+        script = name_of(path)
+        if not hasattr(load(script), "main"):
+            continue  # a module of another script
+        with pytest.raises(SystemExit) as ended:
+            load(script).main(["--help"])
+        assert ended.value.code == 0
+        assert f"usage: {script}" in capsys.readouterr().out
