@@ -270,6 +270,15 @@ def test_a_row_without_its_first_stage_is_refused_before_anything_runs(repositor
     assert result(root, "rrt")["pretrained"] == "checkpoint/t/first/run_0/ckpt"
 
 
+def test_a_row_whose_first_stage_failed_is_not_run(repository, capsys):
+    root = repository({"Bad": "--fail", "After": "--pretrained {Bad}", "Good": "--value 1"}, seeds=(0,))
+    assert call("--table", "t") == 1
+    out, error = capsys.readouterr()
+    assert "NOT RUN After, seed 0: Bad failed" in out
+    assert "2 of 3 runs failed: Bad seed 0, After seed 0" in error
+    assert not (root / "checkpoint/t/after").exists()
+
+
 def test_a_failed_cell_is_reported_and_the_others_run(repository, capsys):
     root = repository({"Bad": "--fail", "Good": "--value 1"}, seeds=(0, 1))
     assert call("--table", "t") == 1
