@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from common.errors import RunFailed, UserError
 
 KeyMap = tuple[tuple[str, str], ...]  # (prefix here, prefix in the published state_dict)
+
+_scalar = np.float64(0).__reduce__()[0]  # numpy's; its module had another name before numpy 2
+NUMBERS = [_scalar, (_scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType]
 
 
 def save(path: Path, content: Mapping[str, Any], also: Path | None = None) -> None:
@@ -54,7 +58,8 @@ def load(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # Torch's own message advises to switch the check off.
         named = re.search(r"GLOBAL (\S+)", str(error))

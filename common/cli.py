@@ -24,11 +24,20 @@ from common.loss import LOSSES
 ROOT = Path(__file__).resolve().parent.parent
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one to show and the help does not say it in words."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = action.default is None or action.default is False or action.default in ("", argparse.SUPPRESS)
+        told = told or "default" in (action.help or "")
+        return action.help if told else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with errors of one line, no abbreviations, and a guess at a misspelt flag."""
 
     def __init__(self, **how: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **how)
+        super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **how)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
         """Like argparse's, but an unknown flag is named with the one that was probably meant."""
@@ -85,20 +94,28 @@ def add_imbalance_arguments(
             f"--{name}_ks",
             type=number(int, 1, odd=True),
             default=5,
-            help="kernel size in bins, odd (the paper's 5 everywhere)",
+            help="kernel size in bins, odd (the paper's; the published age code has 9 and 5)",
         )
         group.add_argument(
             f"--{name}_sigma",
             type=number(float, POSITIVE),
             default=2.0,
-            help="kernel sigma in bins (the paper's 2 everywhere)",
+            help="kernel sigma in bins (the paper's; the published age code has 1)",
         )
     group.add_argument("--start_update", type=number(int, 0), default=0, help="first epoch of FDS statistics")
     group.add_argument("--start_smooth", type=number(int, 0), default=1, help="first epoch of FDS smoothing")
     group.add_argument(
-        "--bucket_num", type=number(int, 1), default=bucket_num, help="FDS: one past the last bucket"
+        "--bucket_num",
+        type=number(int, 1),
+        default=bucket_num,
+        help="FDS: one past the last bucket" + ("" if bucket_num else " (default on ages: 100)"),
     )
-    group.add_argument("--bucket_start", type=number(int, 0), default=bucket_start, help="FDS: first bucket")
+    group.add_argument(
+        "--bucket_start",
+        type=number(int, 0),
+        default=bucket_start,
+        help="FDS: first bucket" + ("" if bucket_num else " (default on ages: as published)"),
+    )
     group.add_argument("--fds_mmt", type=number(float, 0, 1), default=0.9, help="FDS momentum")
     group.add_argument(
         "--fds_variant",

@@ -19,6 +19,7 @@ from common.evaluate import as_result, evaluate
 from common.metrics import prediction_rows
 from common.regressor import build_regressor, load_encoder, load_model
 from common.report import shot_text, start_logging, stop_logging
+from common.resume import resume
 from common.rundir import RunDir, write_json
 from common.task import Data, Task
 
@@ -54,7 +55,7 @@ def train_and_test(task: Task, args: argparse.Namespace, directory: RunDir) -> i
     start_logging(directory.log)
     try:
         training = prepare(task, args, directory)
-        training.resume()
+        resume(training)
     except UserError:
         directory.withdraw()  # the mended command may be another configuration
         raise

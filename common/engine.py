@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -23,10 +22,10 @@ from torch import nn
 from common import checkpoint
 from common.cli import stop_between_steps
 from common.draws import STATISTICS, epoch_draws, training_draws
-from common.errors import RunFailed, UserError
+from common.errors import RunFailed
 from common.evaluate import evaluate
 from common.loss import LOSSES
-from common.regressor import Regressor, load_model
+from common.regressor import Regressor
 from common.report import Progress, shot_text
 from common.rundir import RunDir
 from common.task import Batch, Data, Task
@@ -179,34 +178,6 @@ class Run:
             "random": checkpoint.random_state(),
         }
         checkpoint.save(self.directory.last, content, also=self.directory.best if best else None)
-
-    def resume(self) -> None:
-        """Go on from the run directory's last checkpoint, or else from the one that `--resume` names.
-
-        A checkpoint of the published code resumes at its epoch; it holds no random state.
-        """
-        path = self.directory.last
-        if not path.exists():
-            if not self.args.resume_from:
-                self.directory.rewind(0)
-                return
-            path = Path(self.args.resume_from)
-        content = checkpoint.load(path)
-        load_model(self.regressor, content, self.task, path)
-        if not {"optimizer", "epoch"} <= content.keys():
-            raise UserError(
-                f"{path}: holds a model but no training to resume; start with --pretrained {path}"
-            )
-        self.optimizer.load_state_dict(content["optimizer"])
-        if "state" in content:
-            self.state = State(**content["state"])
-            checkpoint.set_random_state(content["random"])
-        else:
-            self.state = State(step=content["epoch"] * self.steps_per_epoch)
-        if path != self.directory.last:
-            self.state.history = []  # the best checkpoint so far is not in this run directory
-        self.directory.rewind(self.state.step)
-        log.info("Resuming %s at step %d of at most %d", path, self.state.step, self.max_steps)
 
     def progress(self) -> Progress:
         """The bar over all samples that training may see."""

@@ -60,8 +60,11 @@ def build_regressor(task: Task, args: argparse.Namespace, data: Data) -> Regress
 def load_model(
     regressor: Regressor, content: dict[str, Any], task: Task, path: object, *, encoder_only: bool = False
 ) -> None:
-    """Load a checkpoint's model; raises UserError if it is of another data set or does not fit."""
-    if content.get("dataset", task.name) != task.name:
+    """Load a checkpoint's model; raises UserError if it is of another data set or does not fit.
+
+    With `encoder_only` it may be of another data set, such as one to pre-train on.
+    """
+    if not encoder_only and content.get("dataset", task.name) != task.name:
         raise UserError(f"{path}: is a checkpoint of {content['dataset']}, not of {task.name}")
     state = checkpoint.state_of(content, path)
     checkpoint.load_published(

@@ -1,0 +1,68 @@
+"""Going on with a run: from its own last checkpoint, or from another one that `--resume` names."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from common import checkpoint
+from common.engine import Run, State
+from common.errors import UserError
+from common.regressor import load_model
+
+log = logging.getLogger("dir")
+
+
+def resume(run: Run) -> None:
+    """Go on from the run directory's last checkpoint, or else from the one that `--resume` names.
+
+    A checkpoint of the published code resumes at its epoch; it holds no random state.
+    """
+    path = run.directory.last
+    if not path.exists():
+        if not run.args.resume_from:
+            run.directory.rewind(0)
+            return
+        path = Path(run.args.resume_from)
+    content = checkpoint.load(path)
+    load_model(run.regressor, content, run.task, path)
+    if not {"optimizer", "epoch"} <= content.keys():
+        raise UserError(f"{path}: holds a model but no training to resume; start with --pretrained {path}")
+    restore_optimizer(run, content, path)
+    if "state" in content:
+        run.state = State(**content["state"])
+        checkpoint.set_random_state(content["random"])
+    else:
+        run.state = State(step=content["epoch"] * run.steps_per_epoch)
+    if path != run.directory.last:
+        check_start(run, content, path)
+        run.state.history = []  # the best checkpoint so far is not in this run directory
+    run.directory.rewind(run.state.step)
+    log.info("Resuming %s at step %d of at most %d", path, run.state.step, run.max_steps)
+
+
+def restore_optimizer(run: Run, content: dict[str, Any], path: Path) -> None:
+    """Load the optimizer's state; raises UserError if another optimizer's, or of other parameters."""
+    theirs, mine = content["optimizer"]["param_groups"], run.optimizer.param_groups
+    sizes = [[len(group["params"]) for group in groups] for groups in (theirs, mine)]
+    if sizes[0] != sizes[1] or ("betas" in theirs[0]) != ("betas" in mine[0]):
+        raise UserError(
+            f"{path}: its training was with another --optimizer or --retrain_fc; give it the same, "
+            f"or start anew with --pretrained {path}"
+        )
+    run.optimizer.load_state_dict(content["optimizer"])
+
+
+def check_start(run: Run, content: dict[str, Any], path: Path) -> None:
+    """Raise UserError where a run cannot go on from the checkpoint of another one."""
+    if run.state.step >= run.max_steps:
+        raise UserError(
+            f"{path}: is at epoch {content['epoch']}, and nothing is left to train; raise --epoch, "
+            f"or test it with --evaluate"
+        )
+    if run.args.fds and run.state.step and not any("FDS." in key for key in content["state_dict"]):
+        raise UserError(
+            f"{path}: holds no FDS statistics, which begin with a run; drop --fds, "
+            f"or start anew with --pretrained {path}"
+        )
