@@ -2,14 +2,11 @@
 
 import importlib.util
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common import cli
 
@@ -80,18 +77,3 @@ def run_dir(argv):
     args = train.parser().parse_args(argv)
     cli.resolve(args, lds_reweight="inverse")
     return args.store_root / train.run_name(args)
-
-
-def scalars(path):
-    """The TensorBoard scalars of a run: name -> [(step, value), …].
-
-    TensorBoard reads event files by name, and those of two processes in one second, which only a test has,
-    are not named in their order: so they are read here under names that are.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        files = sorted(path.glob("events.*"), key=lambda file: file.stat().st_mtime_ns)
-        for number, file in enumerate(files):
-            shutil.copy(file, Path(folder) / f"events.out.tfevents.{number:010d}.test")
-        events = EventAccumulator(folder, size_guidance={"scalars": 0})
-        events.Reload()
-        return {name: [(e.step, e.value) for e in events.Scalars(name)] for name in events.Tags()["scalars"]}

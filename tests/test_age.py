@@ -8,18 +8,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from tiny_faces import (
-    TINY,
-    call,
-    command,
-    history,
-    load_train,
-    read,
-    read_csv,
-    run_dir,
-    write_csv,
-    write_faces,
-)
+from runs import history, read
+from tiny_faces import TINY, call, command, load_train, read_csv, run_dir, write_csv, write_faces
 from torch import nn
 
 from common import age, cli

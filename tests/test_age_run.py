@@ -7,8 +7,8 @@ import os
 import random
 import shutil
 import signal
-import threading
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,28 +16,15 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from tiny_faces import (
-    call,
-    command,
-    history,
-    read,
-    read_csv,
-    run_dir,
-    write_csv,
-    write_faces,
-)
+from runs import FILES, assert_same_end, history, in_child, outcome, read, same, snapshot
+from tiny_faces import call, command, read_csv, run_dir, write_csv, write_faces
 from torch import nn
 from torchvision import transforms
-from tqdm import tqdm
 
 from common import checkpoint, engine
 from common import command as commands
 from common.fds import FDS
 
-FILES = {
-    "args.json", "training.log", "metrics.jsonl", "ckpt.pth.tar", "ckpt.best.pth.tar", "metrics.json",
-    "predictions.csv", ".lock",
-}  # fmt: skip
 GROUPS = ["all", "many", "medium", "few", "zero"]
 COMBINATIONS = {
     "vanilla": "",
@@ -98,12 +85,6 @@ def state_of(path, name="ckpt.pth.tar"):
 
 def labels_of(faces, split="test"):
     return np.array([float(row["age"]) for row in read_csv(faces / "agedb.csv") if row["split"] == split])
-
-
-def snapshot(path):
-    """Every file's bytes and time of change; the lock is only held."""
-    files = [file for file in path.rglob("*") if file.name != ".lock" and file.is_file()]
-    return {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
 
 
 # --- what a run writes
@@ -654,53 +635,12 @@ def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(trained, fa
 EXACT = "--lds --fds --start_smooth 0 --epoch 3"
 
 
-def outcome(path):
-    """All that a run ends with, less the wall clock."""
-    ends = [torch.load(path / name) for name in ("ckpt.pth.tar", "ckpt.best.pth.tar")]
-    for end in ends:
-        end["state"].pop("seconds")
-    records = history(path)
-    assert all(record.pop("seconds") >= 0 for record in records)
-    return (
-        ends,
-        records,
-        [(path / name).read_bytes() for name in ("metrics.json", "predictions.csv", "args.json")],
-    )
-
-
-def same(a, b):
-    """Bit for bit, through dicts, lists and tensors."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return isinstance(b, dict) and list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
-def assert_same_end(path, expected):
-    assert {file.name for file in path.iterdir() if not file.name.startswith("events.")} == FILES
-    for mine, theirs in zip(outcome(path), expected, strict=True):
-        assert same(mine, theirs)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(faces, tmp_path_factory):
     argv = command(faces, EXACT)
     with contextlib.chdir(tmp_path_factory.mktemp("undisturbed")):
         assert call(argv) == 0
         return outcome(run_dir(argv))
-
-
-def in_child(argv, prepare=lambda: None):
-    """The command in a forked child, which can be killed; importing torch anew would take seconds."""
-    pid = os.fork()
-    if pid == 0:
-        tqdm.set_lock(threading.RLock())  # its own is shared: a child killed with it would stop us all
-        prepare()
-        os._exit(call(argv))
-    return pid
 
 
 def ended(pid, seconds=60):
@@ -742,7 +682,7 @@ MOMENTS = {  # where it resumes
 def test_a_kill_at_this_moment_resumes_exactly(faces, undisturbed, capsys, moment):
     argv = command(faces, EXACT)
     target, name, number, step = MOMENTS[moment]
-    assert ended(in_child(argv, lambda: killed_at(target, name, number))) == -signal.SIGKILL
+    assert ended(in_child(lambda: call(argv), lambda: killed_at(target, name, number))) == -signal.SIGKILL
     path = run_dir(argv)
     assert not (path / "metrics.json").exists()
     capsys.readouterr()
@@ -767,7 +707,7 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_for_bit_the_same(faces, u
     argv = command(data, EXACT)
     path, moment, codes = run_dir(argv), random.Random(), []  # any moment must do, so no seed
     for lines in (0, 0, 1, 2):
-        pid, end = in_child(argv), time.monotonic() + 60
+        pid, end = in_child(lambda: call(argv)), time.monotonic() + 60
         while (checks(path) < lines or not path.exists()) and time.monotonic() < end:
             time.sleep(0.001)
         time.sleep(moment.uniform(0, 0.1))
@@ -784,7 +724,8 @@ def test_sgd_and_rrt_resume_exactly(trained, faces):
     pretrained = trained("vanilla") / "ckpt.pth.tar"
     for flags in ("--optimizer sgd", f"--retrain_fc --reweight inverse --pretrained {pretrained}"):
         argv = command(faces, flags)
-        assert ended(in_child(argv, lambda: killed_at(engine.Run, "step", 8))) == -signal.SIGKILL
+        pid = in_child(partial(call, argv), lambda: killed_at(engine.Run, "step", 8))
+        assert ended(pid) == -signal.SIGKILL
         assert torch.load(run_dir(argv) / "ckpt.pth.tar")["state"]["step"] == 5
         assert call(argv) == 0
         resumed = outcome(run_dir(argv))

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from sts_corpus import scalars
+from runs import scalars
 
 from common.errors import UserError
 from common.rundir import NOT_CONFIGURATION, RunDir, configuration, read_json, write_json

@@ -7,27 +7,22 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from runs import FILES, assert_same_end, history, in_child, logged, outcome, read, snapshot
 from scipy import stats
-from sts_corpus import PROG, ROOT, call, command, run_dir, scalars, write_corpus
+from sts_corpus import PROG, ROOT, call, command, run_dir, write_corpus
 from sts_model import Highway, PairEncoder
 from torch import nn
-from tqdm import tqdm
 
 from common import checkpoint, engine
 from common import command as commands
 from common.fds import FDS
 
-FILES = {
-    "args.json", "training.log", "metrics.jsonl", "ckpt.pth.tar", "ckpt.best.pth.tar", "metrics.json",
-    "predictions.csv",
-}  # fmt: skip
 METRICS = ("mse", "mae", "gm", "pearson", "spearman")
 SHOTS = ("all", "many", "medium", "few")
 COMBINATIONS = {
@@ -76,27 +71,13 @@ def _own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def history(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
-def read(path):
-    return json.loads(path.read_text())
-
-
-def snapshot(path):
-    """Every file's bytes and time of change; the lock is only held."""
-    files = [file for file in path.rglob("*") if file.name != ".lock" and file.is_file()]
-    return {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
-
-
 # What a run writes
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_every_combination_trains(trained, name):
     path = trained(name)
-    found = {file.name for file in path.iterdir()} - {".lock"}
+    found = {file.name for file in path.iterdir()}
     assert {file for file in found if not file.startswith("events.out.tfevents.")} == FILES
     assert len(found) == len(FILES) + 1
     records = history(path)
@@ -169,16 +150,6 @@ def test_predictions_are_in_the_order_of_the_test_file(trained, corpus):
     lines = (corpus / "test_new.tsv").read_text().splitlines()[1:]
     rows = pd.read_csv(trained("vanilla") / "predictions.csv")
     np.testing.assert_allclose(rows["label"], [float(line.split("\t")[9]) for line in lines], atol=1e-6)
-
-
-def logged(path):
-    """TensorBoard's scalars, name -> {step: value}; a check that is there twice fails."""
-    found = {}
-    for name, points in scalars(path).items():
-        found[name] = dict(points)
-        # A test that was killed is done again.
-        assert len(found[name]) == len(set(points) if name.startswith("test/") else points), name
-    return found
 
 
 def test_tensorboard_holds_every_metric_of_every_check(trained):
@@ -451,53 +422,12 @@ def test_pretrained_alone_trains_the_encoder_on(trained, corpus):
 EXACT = "--lds --fds --start_smooth 0 --dropout 0.2 --max_vals 4"
 
 
-def outcome(path):
-    """All that a run ends with, less the wall clock."""
-    ends = [torch.load(path / name) for name in ("ckpt.pth.tar", "ckpt.best.pth.tar")]
-    for end in ends:
-        end["state"].pop("seconds")
-    records = history(path)
-    assert all(record.pop("seconds") >= 0 for record in records)
-    files = {name: (path / name).read_bytes() for name in ("metrics.json", "predictions.csv", "args.json")}
-    return ends, records, files, logged(path)
-
-
-def same(a, b):
-    """Bit for bit, through dicts, lists and tensors."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return isinstance(b, dict) and list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
-def assert_same_end(path, expected):
-    assert {file.name for file in path.iterdir() if not file.name.startswith("events.")} == FILES | {".lock"}
-    for mine, theirs in zip(outcome(path), expected, strict=True):
-        assert same(mine, theirs)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(corpus, tmp_path_factory):
     argv = command(corpus, EXACT)
     with contextlib.chdir(tmp_path_factory.mktemp("undisturbed")):
         assert call(argv) == 0
         return outcome(run_dir(argv))
-
-
-def in_child(argv):
-    """The command in a forked child, which can be killed; importing torch anew would take seconds."""
-    pid = os.fork()
-    if pid == 0:
-        code = 99
-        try:
-            tqdm.set_lock(threading.RLock())  # tqdm's own is shared with us: a killed child might hold it
-            code = call(argv)
-        finally:
-            os._exit(code)
-    return pid
 
 
 def wait_until(condition, seconds=30):
@@ -517,7 +447,7 @@ def test_a_run_that_is_killed_again_and_again_ends_bit_for_bit_the_same(corpus, 
     path, moment = run_dir(argv), random.Random()  # any moment must do, so no seed
     codes = []
     for lines in (0, 0, 1, 1, 2, 3):
-        pid = in_child(argv)
+        pid = in_child(lambda: call(argv))
         try:
             wait_until(lambda n=lines: path.exists() and len(history_lines(path)) >= n)
             time.sleep(moment.uniform(0, 0.03))

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import importlib.util
-import json
 import sys
 from pathlib import Path
 
@@ -101,15 +100,6 @@ def run_dir(argv, dataset="agedb"):
     args = age.parser("", " ", dataset).parse_args(argv)
     cli.resolve(args, lds_reweight="sqrt_inv")
     return args.store_root / age.run_name(args)
-
-
-def read(path):
-    return json.loads(path.read_text())
-
-
-def history(path):
-    lines = (path / "metrics.jsonl").read_text().splitlines() if (path / "metrics.jsonl").exists() else []
-    return [json.loads(line) for line in lines]
 
 
 def trained_in(folder, argv, of="agedb-dir", dataset="agedb"):
