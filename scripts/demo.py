@@ -53,7 +53,7 @@ def agedb(quick: bool) -> Table:
         return table
     folder = DATA / "standin" / "agedb-quick"
     draw_standin("agedb", folder, 0.03, "--img_size", "48")
-    flags = table.flags.replace("agedb-demo", "agedb-quick").replace("--epoch 8", "--epoch 2")
+    flags = table.flags.replace("agedb-demo", "agedb-quick").replace("--epoch 6", "--epoch 2")
     return dataclasses.replace(table, name="agedb-quick", flags=flags)
 
 
