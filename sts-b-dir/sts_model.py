@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 
 class Highway(nn.Linear):
@@ -59,9 +59,20 @@ class PairEncoder(nn.Module):
         for layer in self.highway:
             words = layer(words)
         states, _ = self.lstm(_with(packed, self.dropout(words)))
-        states = _with(states, self.dropout(states.data))
-        padded, _ = pad_packed_sequence(states, padding_value=-torch.inf)
-        return padded.max(dim=0).values
+        return _max_over_tokens(_with(states, self.dropout(states.data)))
+
+
+def _max_over_tokens(packed: PackedSequence) -> torch.Tensor:
+    """The maximum of each sequence, `(m, C)`, in the order before packing.
+
+    One scatter in place of `pad_packed_sequence`, whose backward fills a whole tensor for every time step.
+    """
+    sizes = packed.batch_sizes
+    step = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    row = torch.arange(len(step)) - (sizes.cumsum(0) - sizes)[step]
+    padded = packed.data.new_full((len(sizes), int(sizes[0]), packed.data.shape[1]), -torch.inf)
+    where = (step.to(padded.device), row.to(padded.device))
+    return padded.index_put(where, packed.data).max(dim=0).values[packed.unsorted_indices]
 
 
 def _with(packed: PackedSequence, data: torch.Tensor) -> PackedSequence:
