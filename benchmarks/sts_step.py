@@ -83,9 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     times = [(whole_steps(run, batches), lstm_alone(encoder, batches)) for _ in range(args.repeats + 1)][1:]
     step, alone = (sorted(column)[len(times) // 2] for column in zip(*times, strict=True))
     size = f"batch {args.batch_size}, d_word {args.d_word}, d_hid {args.d_hid}, {args.threads} thread(s)"
-    print(
-        f"{pairs / step:.0f} pairs/s in training ({size}; median of {args.repeats} x {args.steps} steps)"
-    )
+    print(f"{pairs / step:.0f} pairs/s in training ({size}; median of {args.repeats} x {args.steps} steps)")
     print(f"LSTM forward and backward alone: {100 * alone / step:.0f} % of a step")
     return 0
 
