@@ -35,7 +35,9 @@ def test_kernels(golden):
 def test_windows_are_symmetric_with_maximum_1(kernel, half, sigma):
     window = get_lds_kernel_window(kernel, 2 * half + 1, sigma)
     assert len(window) == 2 * half + 1
-    assert window.max() == window[half] == 1
+    assert window.max() == 1
+    if kernel != "gaussian":  # the published filter reflects, and dips in the middle where sigma exceeds ks
+        assert window[half] == 1
     np.testing.assert_allclose(window, window[::-1])
 
 
