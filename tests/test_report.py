@@ -49,8 +49,10 @@ def lines(monkeypatch):
     handler, found = logging.Handler(), []
     handler.emit = lambda record: found.append(record.getMessage())
     monkeypatch.setattr(log, "handlers", [handler])
-    monkeypatch.setattr(log, "level", logging.INFO)
-    return found
+    level = log.level
+    log.setLevel(logging.INFO)
+    yield found
+    log.setLevel(level)
 
 
 def test_on_a_pipe_lines_come_now_and_then(lines):
