@@ -1,14 +1,21 @@
 """Paths: the data-set folders have hyphens, so their modules are put on the path for the tests."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"  # reference material beside the checkout; a user does not have it
 for folder in ("agedb-dir", "imdb-wiki-dir", "sts-b-dir", "nyud2-dir", "scripts"):
     sys.path.insert(0, str(ROOT / folder))
+
+# A person's run looks for new counterexamples; CI repeats the same cases, so that only a change fails it.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "search")
 
 
 @pytest.fixture(scope="session")
