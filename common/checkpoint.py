@@ -101,12 +101,14 @@ def load_published(
     path: Path | str,
     *,
     hint: str = "",
-    encoder_only: bool = False,
+    only: tuple[str, ...] = ("",),
+    fresh: tuple[str, ...] = (),
 ) -> None:
     """Load a state with published keys; every key is accounted for.
 
-    `FDS.*` may be there or not, with and without FDS (released checkpoints differ in it). With `encoder_only`
-    the head and FDS stay as they are (RRT, paper section 4.1). Raises UserError naming what does not fit.
+    `FDS.*` may be there or not, with and without FDS (released checkpoints differ in it). What
+    does not begin with one of `only`, or begins with one of `fresh`, stays as it is (RRT, paper section 4.1).
+    Raises UserError naming what does not fit.
     """
     # The longest published prefix first: "module." would swallow "module.linear.".
     inverse = sorted(((theirs, ours) for ours, theirs in key_map), key=lambda pair: -len(pair[0]))
@@ -126,9 +128,8 @@ def load_published(
         here, there = tuple(ours[key].shape), tuple(value.shape)
         if here != there:
             raise UserError(f"{path}: {key} has shape {there}, this model's has {here}{hint}")
-    if encoder_only:
-        theirs = {key: value for key, value in theirs.items() if key.startswith("encoder.")}
-    regressor.load_state_dict({**ours, **theirs})
+    taken = {k: v for k, v in theirs.items() if k.startswith(only) and not k.startswith(fresh)}
+    regressor.load_state_dict({**ours, **taken})
 
 
 def random_state() -> dict[str, Any]:

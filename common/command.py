@@ -16,7 +16,6 @@ from common.cli import pick_device
 from common.engine import Run
 from common.errors import UserError
 from common.evaluate import as_result, evaluate
-from common.metrics import prediction_rows
 from common.regressor import build_regressor, load_encoder, load_model
 from common.report import shot_text, start_logging, stop_logging
 from common.resume import resume
@@ -82,8 +81,9 @@ def test(training: Run) -> None:
     task, data, directory = training.task, training.data, training.directory
     content = checkpoint.load(directory.best)
     load_model(training.regressor, content, task, directory.best)
-    table, preds = evaluate(training.regressor, data.test, task, data.shots, training.args.batch_size)
-    prediction_rows(preds, data.test.labels, data.shots).to_csv(directory.predictions, index=False)
+    tested = evaluate(training.regressor, data.test, task, data, training.args.batch_size)
+    table = tested.table()
+    tested.rows().to_csv(directory.predictions, index=False)
     directory.write_scalars("test", table, content["state"]["step"])
     result = as_result(task, data, table, directory.best, content["epoch"])
     write_json(directory.metrics, result)
@@ -97,7 +97,7 @@ def evaluate_only(task: Task, args: argparse.Namespace, path: Any) -> int:
     data = load(task, args)
     regressor = build_regressor(task, args, data).to(pick_device(args.device))
     load_model(regressor, content, task, path)
-    table, _ = evaluate(regressor, data.test, task, data.shots, args.batch_size)
+    table = evaluate(regressor, data.test, task, data, args.batch_size).table()
     report(as_result(task, data, table, path, content.get("epoch")), task, args)
     return 0
 
@@ -105,15 +105,17 @@ def evaluate_only(task: Task, args: argparse.Namespace, path: Any) -> int:
 def load(task: Task, args: argparse.Namespace) -> Data:
     """The data, and a few lines in the log on what they are."""
     data = task.load(args)
-    data.train.weights = task.weights(args, data.train.labels, data.bins)
-    sizes = {"training": data.train, "validation": data.val, "test": data.test}
-    log.info("%s: %s", task.name, ", ".join(f"{len(split.labels):,} {name}" for name, split in sizes.items()))
+    if data.train.weights is None:
+        data.train.weights = task.weights(args, data.train.labels, data.bins)
+    sizes = {"training": data.train, data.selected_on: data.val, "test": data.test}
+    log.info("%s: %s", task.name, ", ".join(f"{len(split):,} {name}" for name, split in sizes.items()))
+    if data.selected_on == "test":
+        log.info("The best epoch is chosen on the TEST set, as in the paper: its test numbers are optimistic")
     if data.standin:
         log.info("STAND-IN, not the real data: %s", data.standin)
+    thresholds = (f"{bound:,.10g}" for bound in (data.shots.many_above, data.shots.few_below))
     log.info(
-        "Shots: many above %g training samples in a bin, few below %g",
-        data.shots.many_above,
-        data.shots.few_below,
+        "Shots: many above %s training %s in a bin, few below %s", next(thresholds), task.counted, *thresholds
     )
     log.info(
         "Loss %s, re-weighting %s, LDS %s, FDS %s", args.loss, args.reweight,
@@ -127,8 +129,14 @@ def report(result: dict[str, Any], task: Task, args: argparse.Namespace) -> None
     """Log the test table, and write the result to `--metrics_json` too."""
     standin = f"\n  on a stand-in: {result['standin']}" if "standin" in result else ""
     epoch = "" if result["epoch"] is None else f" (epoch {result['epoch']})"
+    selected = "\n  selected on the test set, as the paper did" if "selected_on" in result else ""
     log.info(
-        "Test of %s%s%s\n%s", result["checkpoint"], epoch, standin, shot_text(result["shots"], task.table)
+        "Test of %s%s%s%s\n%s",
+        result["checkpoint"],
+        epoch,
+        standin,
+        selected,
+        shot_text(result["shots"], task.table),
     )
     if args.metrics_json is not None:
         try:

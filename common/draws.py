@@ -21,7 +21,7 @@ def epoch_draws(split: Split, batch_size: int, seed: int, epoch: int, purpose: i
     length, then shuffled: little padding, and still a random order.
     """
     rng = np.random.default_rng([seed, purpose, epoch])
-    order = rng.permutation(len(split.labels))
+    order = rng.permutation(len(split))
     if split.lengths is None:
         batches = _chunks(order, batch_size)
     else:
@@ -34,7 +34,7 @@ def epoch_draws(split: Split, batch_size: int, seed: int, epoch: int, purpose: i
 
 def training_draws(split: Split, batch_size: int, seed: int, step: int) -> Iterator[Draw]:
     """The draws of training from `step` on, without end."""
-    steps_per_epoch = math.ceil(len(split.labels) / batch_size)
+    steps_per_epoch = math.ceil(len(split) / batch_size)
     first, skip = divmod(step, steps_per_epoch)
     yield from epoch_draws(split, batch_size, seed, first)[skip:]
     for epoch in itertools.count(first + 1):
@@ -43,7 +43,7 @@ def training_draws(split: Split, batch_size: int, seed: int, step: int) -> Itera
 
 def evaluation_draws(split: Split, batch_size: int) -> list[Draw]:
     """Every sample once, samples of like length together; nothing is random."""
-    order = np.arange(len(split.labels))
+    order = np.arange(len(split))
     if split.lengths is not None:
         order = np.argsort(split.lengths, kind="stable")
     return [Draw(indices, 0) for indices in _chunks(order, batch_size)]

@@ -42,6 +42,7 @@ class State:
     loss_sum: float = 0.0  # of training, since the last check
     loss_steps: int = 0
     seconds: float = 0.0
+    table: dict | None = None  # of the last check
 
 
 class Run:
@@ -54,11 +55,11 @@ class Run:
         self.regressor, self.device = regressor, next(regressor.parameters()).device
         self.optimizer = make_optimizer(task, args, regressor)
         self.criterion = make_criterion(task, args)
-        self.steps_per_epoch = math.ceil(len(data.train.labels) / args.batch_size)
+        self.steps_per_epoch = math.ceil(len(data.train) / args.batch_size)
         self.check_every = args.val_interval or self.steps_per_epoch
         self.max_steps = self.check_every * args.max_vals
-        self.select = "mse" if args.loss == "mse" else task.select
-        self.state = State()
+        self.select = "mse" if (args.loss, task.select) == ("mse", "mae") else task.select
+        self.state = State(step=getattr(args, "start_epoch", 0) * self.steps_per_epoch)
         self.pending: list[torch.Tensor] = []  # losses that are still on the device
 
     def train(self) -> None:
@@ -97,20 +98,29 @@ class Run:
         self.regressor.train()
         self.optimizer.zero_grad(set_to_none=True)
         outputs, _ = self.regressor(batch.inputs, batch.targets, epoch)
-        loss = self.criterion(outputs, batch.targets / self.task.target_scale, weights=batch.weights)
+        loss = self.loss(outputs, batch)
         loss.backward()
         if self.args.max_grad_norm:
             nn.utils.clip_grad_norm_(self.regressor.parameters(), self.args.max_grad_norm)
         self.optimizer.step()
         return loss.detach()
 
+    def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The mean loss over what is known of the batch."""
+        targets, weights = batch.targets / self.task.target_scale, batch.weights
+        if batch.valid is not None:
+            outputs, targets = outputs[batch.valid], targets[batch.valid]
+            weights = None if weights is None else weights[batch.valid]
+        return self.criterion(outputs, targets, weights=weights)
+
     @torch.no_grad()
     def collect_statistics(self, epoch: int) -> None:
-        """One more pass over the training set for FDS, in training mode and augmented, as published (F4)."""
-        fds, split = self.regressor.FDS, self.data.train
+        """One more pass for FDS, in training mode (F4): over training, augmented, or over its own subset."""
+        fds, own = self.regressor.FDS, self.data.statistics
+        split, augment = (self.data.train, True) if own is None else (own, False)
         draws = epoch_draws(split, self.args.batch_size, self.args.seed, epoch, STATISTICS)
-        with Progress(len(split.labels), self.task.unit, f"FDS statistics of epoch {epoch}") as progress:
-            for batch in split.batches(draws, augment=True, device=self.device):
+        with Progress(len(split), self.task.unit, f"FDS statistics of epoch {epoch}") as progress:
+            for batch in split.batches(draws, augment=augment, device=self.device):
                 _, features = self.regressor(batch.inputs, batch.targets, epoch)
                 fds.collect(features, batch.targets)
                 progress.advance(len(batch.targets))
@@ -145,21 +155,22 @@ class Run:
         """Validate, log, and write the checkpoint: as the best one too, if no check was better."""
         state = self.state
         self.settle_all()
-        table, _ = evaluate(self.regressor, self.data.val, self.task, self.data.shots, self.args.batch_size)
-        score = table["all"][self.select]
+        checked = evaluate(self.regressor, self.data.val, self.task, self.data, self.args.batch_size)
+        state.table = checked.table()
+        score = state.table["all"][self.select]
         best = not state.history or score < min(state.history)
         state.history.append(score)
         record = {
             "step": state.step, "epoch": round(state.step / self.steps_per_epoch, 4),
             "train_loss": state.loss_sum / max(state.loss_steps, 1),
             "lr": self.optimizer.param_groups[0]["lr"],
-            "seconds": round(state.seconds, 1), "best": best, "val": table,
+            "seconds": round(state.seconds, 1), "best": best, "val": state.table,
         }  # fmt: skip
         state.loss_sum, state.loss_steps = 0.0, 0
         log.info(
-            "Step %d (epoch %.1f): training loss %.4f, validation %s %.4f%s\n%s", state.step, record["epoch"],
-            record["train_loss"], self.select.upper(), score, ", the best so far" if best else "",
-            shot_text(table, self.task.table),
+            "Step %d (epoch %.1f): training loss %.4f, %s %s %.4f%s\n%s", state.step, record["epoch"],
+            record["train_loss"], self.data.selected_on, self.select.upper(), score,
+            ", the best so far" if best else "", shot_text(state.table, self.task.table),
         )  # fmt: skip
         self.directory.record(record)
         self.save(best=best)
@@ -177,11 +188,13 @@ class Run:
             "state": asdict(self.state),
             "random": checkpoint.random_state(),
         }
+        if self.task.published is not None:
+            content |= self.task.published(content)
         checkpoint.save(self.directory.last, content, also=self.directory.best if best else None)
 
     def progress(self) -> Progress:
         """The bar over all samples that training may see."""
-        per_step = len(self.data.train.labels) / self.steps_per_epoch
+        per_step = len(self.data.train) / self.steps_per_epoch
         start, total = round(self.state.step * per_step), round(self.max_steps * per_step)
         return Progress(total, self.task.unit, "training", start=start)
 
@@ -194,10 +207,11 @@ def make_criterion(task: Task, args: argparse.Namespace) -> Callable[..., torch.
 
 
 def make_optimizer(task: Task, args: argparse.Namespace, regressor: nn.Module) -> torch.optim.Optimizer:
-    """Adam or SGD over whatever trains; the weight decay of Adam is the data set's own, as published."""
+    """Adam or SGD over whatever trains; where the data set says so, Adam has a weight decay of its own."""
     trained = [parameter for parameter in regressor.parameters() if parameter.requires_grad]
     if args.optimizer == "adam":
-        return torch.optim.Adam(trained, lr=args.lr, weight_decay=task.adam_weight_decay)
+        decay = args.weight_decay if task.adam_weight_decay is None else task.adam_weight_decay
+        return torch.optim.Adam(trained, lr=args.lr, weight_decay=decay)
     return torch.optim.SGD(trained, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay)
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from csv import DictReader
 from csv import Error as CsvError
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from common.augment import PADDING, normalize, random_crop_flip
 from common.bins import Bins
 from common.errors import UserError
 from common.image_cache import cached_images
-from common.images import decode, file_stat
+from common.images import decode, file_stat, one_ahead
 from common.report import log
 from common.task import Batch, Draw
 
@@ -166,6 +166,9 @@ class FaceSplit:
     weights: np.ndarray | None = None
     lengths: None = None
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
         """The batch of each draw: inputs float32 `(n, 3, S, S)` in [-1, 1], targets and weights `(n, 1)`.
 
@@ -175,8 +178,8 @@ class FaceSplit:
         pin = device.type == "cuda"  # a GPU copies from pinned memory while it computes
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(max(self.workers, 1)) as decoders:
             read = partial(self._read, decoders=decoders, pin=pin)
-            for draw, batch in _one_ahead(reader, read, draws):
-                pixels, targets, weights = (
+            for draw, batch in one_ahead(reader, read, draws):
+                pixels, targets, weights, _ = (
                     None if tensor is None else tensor.to(device, non_blocking=True) for tensor in batch
                 )
                 images = pixels.permute(0, 3, 1, 2)
@@ -185,32 +188,21 @@ class FaceSplit:
 
     def _read(self, draw: Draw, decoders: Executor, pin: bool) -> Batch:
         """The batch on the CPU, its inputs still pixels: uint8 `(n, S, S, 3)`."""
-        if self.images is not None:
-            pixels = self.images[self.rows[draw.indices]]
-        else:
-            files = [self.root / self.paths[index] for index in draw.indices]
-            pixels = np.stack(list(decoders.map(partial(decode, size=self.size), files)))
+        pixels = self.pixels(draw.indices, decoders)
         arrays = pixels, _column(self.labels, draw), _column(self.weights, draw)
         tensors = [None if array is None else torch.from_numpy(array) for array in arrays]
         return Batch(*(tensor.pin_memory() if pin and tensor is not None else tensor for tensor in tensors))
 
+    def pixels(self, indices: np.ndarray, decoders: Executor) -> np.ndarray:
+        """The images of these samples, uint8 `(n, S, S, 3)`: from the cache, or decoded by `decoders`."""
+        if self.images is not None:
+            return self.images[self.rows[indices]]
+        files = [self.root / self.paths[index] for index in indices]
+        return np.stack(list(decoders.map(partial(decode, size=self.size), files)))
+
 
 def _column(values: np.ndarray | None, draw: Draw) -> np.ndarray | None:
     return None if values is None else values[draw.indices].astype(np.float32)[:, None]
-
-
-def _one_ahead(
-    reader: Executor, read: Callable[[Draw], Batch], draws: Iterable[Draw]
-) -> Iterator[tuple[Draw, Batch]]:
-    """Each draw with what `read` gives for it, in order; the next one is read meanwhile."""
-    waiting: tuple[Draw, Future[Batch]] | None = None
-    for draw in draws:
-        following = draw, reader.submit(read, draw)
-        if waiting:
-            yield waiting[0], waiting[1].result()
-        waiting = following
-    if waiting:
-        yield waiting[0], waiting[1].result()
 
 
 def load_faces(

@@ -22,7 +22,8 @@ class FDS(nn.Module):
 
     Features are `(N, C)` with labels `(N,)` or `(N, 1)`, or maps `(N, C, H, W)` with labels `(N, 1, H, W)`.
     The buckets are the bins `bucket_start` … `bucket_num - 1` of `bins` (without `bins`: whole numbers); a
-    label outside is clamped into the outermost one. Statistics are streamed: memory is O(buckets x C).
+    label outside is clamped into the outermost one. A label that is NaN (an invalid pixel) has no bucket: its
+    feature is left as it is and is in no statistic. Statistics are streamed: memory is O(buckets x C).
 
     Args:
         momentum: of the running statistics; None weighs each update by its share of all samples so far.
@@ -95,8 +96,11 @@ class FDS(nn.Module):
         bucket = self._bucket(labels)
         if features.dim() == 2:
             return torch.addcmul(shift[bucket], features, scale[bucket])
-        shape = (features.shape[0], *features.shape[2:], features.shape[1])
-        scale, shift = (table[bucket].view(shape).movedim(-1, 1) for table in (scale, shift))
+        n, channels, *size = features.shape
+        scale, shift = (
+            table.T.contiguous().index_select(1, bucket).view(channels, n, *size).transpose(0, 1)
+            for table in (scale, shift)
+        )
         return torch.addcmul(shift, features, scale)
 
     def update_last_epoch_stats(self, epoch: int) -> None:
@@ -124,9 +128,9 @@ class FDS(nn.Module):
         if len(bucket) != len(x):
             raise ValueError(f"{len(x)} features but {len(bucket)} labels")
         x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
-        count = torch.bincount(bucket, minlength=self.buckets).to(x.dtype).unsqueeze(1)
+        count = torch.bincount(bucket, minlength=self.buckets + 1)[: self.buckets].to(x.dtype).unsqueeze(1)
         mean = self._sum(x, bucket) / count.clamp(min=1)
-        m2 = self._sum((x - mean[bucket]) ** 2, bucket)
+        m2 = self._sum((x - F.pad(mean, (0, 0, 0, 1))[bucket]) ** 2, bucket)
         if self._stream is not None:
             count0, mean0, m20 = self._stream
             delta, total = mean - mean0, (count0 + count).clamp(min=1)
@@ -156,11 +160,14 @@ class FDS(nn.Module):
             self.running_var_last_epoch.copy_(self.running_var)
 
     def _bucket(self, labels: torch.Tensor) -> torch.Tensor:
-        index = self.bins.index(labels.flatten())
-        return index.clamp(self.bucket_start, self.bucket_num - 1) - self.bucket_start
+        """The bucket of each label, int64 `(n,)`; one past the last where it is NaN."""
+        labels = labels.flatten()
+        index = self.bins.index(labels).clamp(self.bucket_start, self.bucket_num - 1) - self.bucket_start
+        return torch.where(labels.isnan(), self.buckets, index)
 
     def _sum(self, values: torch.Tensor, bucket: torch.Tensor) -> torch.Tensor:
-        return values.new_zeros(self.buckets, values.shape[1]).index_add_(0, bucket, values)
+        sums = values.new_zeros(self.buckets + 1, values.shape[1]).index_add_(0, bucket, values)
+        return sums[: self.buckets]
 
     def _keep(self, count: torch.Tensor, epoch: int) -> torch.Tensor:
         """The share of the old statistics in the new ones, `(buckets, 1)`; 1 where no sample came."""
@@ -173,13 +180,17 @@ class FDS(nn.Module):
         return torch.where(count > 0, keep, 1.0)
 
     def _calibration(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scale and shift of each bucket and dimension, `(buckets, C)` each; 1 and 0 where v1 is 0."""
+        """Scale and shift of each bucket and dimension, and of no bucket, `(buckets + 1, C)` each.
+
+        They are 1 and 0 for no bucket and where v1 is 0.
+        """
         m1, v1 = self.running_mean_last_epoch, self.running_var_last_epoch
         m2, v2 = self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch
         valid = (v1 > 0) & (v2 >= 0) & (v1.sum(1, keepdim=True) >= 1e-10)
         ratio = v2 / torch.where(valid, v1, 1.0)
         scale = torch.where(valid, ratio.clamp(*self.clip).sqrt(), 1.0)
-        return scale, torch.where(valid, m2 - m1 * scale, 0.0)
+        shift = torch.where(valid, m2 - m1 * scale, 0.0)
+        return F.pad(scale, (0, 0, 0, 1), value=1.0), F.pad(shift, (0, 0, 0, 1))
 
     def _over_buckets(self, table: torch.Tensor) -> torch.Tensor:
         half = len(self.kernel_window) // 2

@@ -1,11 +1,11 @@
-"""One image file as pixels, and which files of a list are bad."""
+"""One image file as pixels, which files of a list are bad, and reading one batch ahead."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from common.errors import RunFailed, UserError
 from common.report import Progress
+from common.task import Batch, Draw
 
 T = TypeVar("T")
 
@@ -94,3 +95,17 @@ def reported(items: Iterable[T], what: str, total: int, start: int = 0) -> Itera
         for item in items:
             yield item
             progress.advance(1)
+
+
+def one_ahead(
+    reader: Executor, read: Callable[[Draw], Batch], draws: Iterable[Draw]
+) -> Iterator[tuple[Draw, Batch]]:
+    """Each draw with what `read` gives for it, in order; the next one is read meanwhile."""
+    waiting: tuple[Draw, Future[Batch]] | None = None
+    for draw in draws:
+        following = draw, reader.submit(read, draw)
+        if waiting:
+            yield waiting[0], waiting[1].result()
+        waiting = following
+    if waiting:
+        yield waiting[0], waiting[1].result()

@@ -22,7 +22,7 @@ log = logging.getLogger("dir")
 class Regressor(nn.Module):
     """`head(FDS(encoder(inputs)))`, where FDS acts in training only (paper, section 3.2 and figure 3).
 
-    `encoder` maps inputs to features `(n, encoder.feature_dim)`.
+    `encoder` maps inputs to features `(n, encoder.feature_dim)`, or to maps `(n, encoder.feature_dim, H, W)`.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Module, fds: FDS | None = None) -> None:
@@ -32,7 +32,7 @@ class Regressor(nn.Module):
     def forward(
         self, inputs: Any, labels: torch.Tensor | None = None, epoch: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs `(n, 1)`, and the features whose statistics FDS is to take.
+        """Outputs `(n, 1)` or `(n, 1, H, W)`, and the features whose statistics FDS is to take.
 
         In training with FDS, `labels` (in label units) and `epoch` say how to calibrate. The returned
         features are the raw ones, or the calibrated ones in FDS's released variant (FACTS F3).
@@ -45,7 +45,7 @@ class Regressor(nn.Module):
 
 
 def build_regressor(task: Task, args: argparse.Namespace, data: Data) -> Regressor:
-    """The task's encoder, FDS if asked for, and a fresh linear head."""
+    """The task's encoder, FDS if asked for, and a fresh head."""
     encoder = task.build(args, data)
     fds = None
     if args.fds:
@@ -54,31 +54,42 @@ def build_regressor(task: Task, args: argparse.Namespace, data: Data) -> Regress
             args.fds_kernel, args.fds_ks, args.fds_sigma, args.fds_mmt, bins=data.bins, clip=task.fds_clip,
             empty=task.fds_empty, variant=args.fds_variant,
         )  # fmt: skip
-    return Regressor(encoder, nn.Linear(encoder.feature_dim, 1), fds)
+    return Regressor(encoder, task.head(encoder.feature_dim), fds)
 
 
 def load_model(
-    regressor: Regressor, content: dict[str, Any], task: Task, path: object, *, encoder_only: bool = False
+    regressor: Regressor,
+    content: dict[str, Any],
+    task: Task,
+    path: object,
+    *,
+    only: tuple[str, ...] = ("",),
+    fresh: tuple[str, ...] = (),
 ) -> None:
     """Load a checkpoint's model; raises UserError if it is of another data set or does not fit.
 
-    With `encoder_only` it may be of another data set, such as one to pre-train on.
+    Only keys that begin with one of `only` and none of `fresh` are taken. A part of a model may come from
+    another data set, such as one to pre-train on.
     """
-    if not encoder_only and content.get("dataset", task.name) != task.name:
+    if only == ("",) and content.get("dataset", task.name) != task.name:
         raise UserError(f"{path}: is a checkpoint of {content['dataset']}, not of {task.name}")
     state = checkpoint.state_of(content, path)
     checkpoint.load_published(
-        regressor, state, task.key_map, path, hint=task.checkpoint_hint, encoder_only=encoder_only
+        regressor, state, task.key_map, path, hint=task.checkpoint_hint, only=only, fresh=fresh
     )
 
 
 def load_encoder(regressor: Regressor, task: Task, args: argparse.Namespace) -> None:
     """Start from the encoder of `--pretrained`; with `--retrain_fc`, freeze it (RRT, paper section 4.1)."""
-    load_model(regressor, checkpoint.load(args.pretrained), task, args.pretrained, encoder_only=True)
+    fresh = tuple(f"encoder.{part}." for part in task.retrained) if args.retrain_fc else ()
+    content = checkpoint.load(args.pretrained)
+    load_model(regressor, content, task, args.pretrained, only=("encoder.",), fresh=fresh)
     log.info("Encoder loaded from %s", args.pretrained)
     if args.retrain_fc:
-        regressor.encoder.requires_grad_(False)
-        log.info("RRT: the encoder is frozen, a fresh head is trained")
+        for name, parameter in regressor.named_parameters():
+            parameter.requires_grad_(name.startswith(("head.", *fresh)))
+        what = " and ".join(task.retrained) or "head"
+        log.info("RRT: the encoder is frozen, a fresh %s is trained", what)
         if args.reweight == "none":
             log.warning(
                 "RRT without --reweight trains the head on the same losses; the paper re-weights them"

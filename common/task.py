@@ -6,6 +6,7 @@ A new data set is one folder with a `train.py` that fills in a `Task`; no other 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 
 from common.bins import Bins
@@ -29,22 +31,45 @@ class Draw(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a regressor trains on, on the device: inputs, targets `(n, 1)`, weights `(n, 1)` or None."""
+    """What a regressor trains on, on the device: inputs, targets `(n, 1)`, weights `(n, 1)` or None.
+
+    Dense targets and weights are maps `(n, 1, H, W)`; a target that is NaN is unknown. Where there is one,
+    `valid` is False there and True elsewhere; None says that all are known.
+    """
 
     inputs: Any
     targets: torch.Tensor
     weights: torch.Tensor | None
+    valid: torch.Tensor | None = None
 
 
 class Split(Protocol):
     """One split of a data set. Batches depend on the draws alone, so a resumed run sees the same ones."""
 
-    labels: np.ndarray  # float32 (N,)
-    weights: np.ndarray | None  # of the loss, float32 (N,)
+    labels: np.ndarray  # float32 (N,); dense labels are read with their batch
+    weights: np.ndarray | None  # of the loss, float32 (N,); of a dense split, of each bin
     lengths: np.ndarray | None  # cost of each sample, for batches of like length; None where all are equal
+
+    def __len__(self) -> int: ...
 
     def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
         """The batch of each draw, in order; `augment` where the training transforms are wanted."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Takes what a regressor says of a split, batch by batch, and gives its tables."""
+
+    def add(self, draw: Draw, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """One batch: outputs and targets in label units, on the device."""
+        ...
+
+    def table(self) -> dict[str, dict[str, float | int | None]]:
+        """The metrics of each shot, with `n`."""
+        ...
+
+    def rows(self) -> pd.DataFrame:
+        """What `predictions.csv` holds."""
         ...
 
 
@@ -57,6 +82,8 @@ class Data:
     test: Split
     bins: Bins  # of re-weighting and LDS; FDS's buckets are its bins bucket_start … bucket_num - 1
     shots: Shots  # by training counts; its bins may be others
+    statistics: Split | None = None  # FDS's own subset, not augmented; None takes training, augmented (F4)
+    selected_on: str = "validation"  # what `val` is: the paper's depth models are selected on the test set
     standin: str | None = None  # what stands in for the real data, in words; None on real data
     extra: Any = None  # what only the task's own `build` reads (a vocabulary, word vectors)
 
@@ -76,12 +103,17 @@ class Task:
     lds_reweight: str = "sqrt_inv"  # what `--lds` alone means in the paper's rows
     lds_border: str = "constant"
     clip_counts: tuple[int, int] | None = None  # of `inverse`
+    head: Callable[[int], torch.nn.Module] = functools.partial(torch.nn.Linear, out_features=1)
+    retrained: tuple[str, ...] = ()  # parts of the encoder that RRT trains anew with the head
     target_scale: float = 1.0  # the regressor learns label / target_scale
     focal_beta: float = 0.2
-    adam_weight_decay: float = 0.0
+    adam_weight_decay: float | None = None  # None: --weight_decay, as with SGD
     select: str = "mae"  # the validation metric that picks the best checkpoint
     metrics: tuple[str, ...] = ("mae", "mse", "gm")  # of metrics.json
     table: tuple[str, ...] = ("mae", "gm")  # of the table that a person reads
+    counted: str = "samples"  # what shots count
+    evaluator: Callable[[Task, Split, Data], Evaluator] | None = None  # None: a prediction for each sample
+    published: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # more keys of a checkpoint
 
     def weights(self, args: argparse.Namespace, labels: np.ndarray, bins: Bins) -> np.ndarray | None:
         """The loss weight of each training sample, float32 `(N,)` of mean 1; None without re-weighting."""

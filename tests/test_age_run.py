@@ -22,7 +22,7 @@ from torch import nn
 from torchvision import transforms
 
 from common import checkpoint, engine
-from common import command as commands
+from common import evaluate as evaluation
 from common.fds import FDS
 
 GROUPS = ["all", "many", "medium", "few", "zero"]
@@ -674,7 +674,7 @@ MOMENTS = {  # where it resumes
     "in the middle of the statistics of FDS": (FDS, "collect", 12, 10),
     "between the statistics and the check": (FDS, "update", 2, 5),
     "while it writes the checkpoint": (os, "fsync", 3, 10),
-    "while it tests": (commands, "prediction_rows", 1, 15),
+    "while it tests": (evaluation, "prediction_rows", 1, 15),
 }
 
 

@@ -299,11 +299,11 @@ def test_another_shape_is_named_and_nothing_is_loaded():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_encoder_only_leaves_head_and_fds():
+def test_one_part_leaves_the_others_as_they_are():
     model, other = regressor(fds=True), regressor(fds=True)
     model.FDS.running_mean.fill_(7)
     head = other.head.weight.clone()
-    load_published(other, published(model), KEYS, "a.pth", encoder_only=True)
+    load_published(other, published(model), KEYS, "a.pth", only=("encoder.",))
     assert torch.equal(other.encoder.body.weight, model.encoder.body.weight)
     assert torch.equal(other.head.weight, head)
     assert not torch.equal(head, model.head.weight)

@@ -3,8 +3,10 @@
 import dataclasses
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from common import checkpoint, cli, command, engine
 from common.bins import Bins
 from common.draws import STATISTICS, TRAINING, epoch_draws, evaluation_draws, training_draws
 from common.engine import learning_rate, out_of_patience
-from common.evaluate import predict
+from common.evaluate import evaluate
 from common.fds import FDS
 from common.metrics import Shots
 from common.regressor import Regressor
@@ -32,6 +34,9 @@ class Vectors:
         self.x = torch.tensor(rng.normal(size=(n, 3)), dtype=torch.float32)
         self.labels = np.clip(np.round(4.5 + 2 * self.x[:, 0].numpy()), 0, 9).astype(np.float32)
         self.weights, self.lengths, self.asked = None, lengths, []
+
+    def __len__(self):
+        return len(self.labels)
 
     def batches(self, draws, *, augment, device):
         for draw in draws:
@@ -55,6 +60,10 @@ class Encoder(nn.Module):
 def load(args):
     train, val, test = Vectors(50, 0), Vectors(20, 1), Vectors(20, 2)
     return Data(train, val, test, BINS, Shots(BINS, BINS.counts(train.labels), 5, 2))
+
+
+def predict(model, split, task, batch_size):
+    return evaluate(model, split, task, load(None), batch_size).rows()["prediction"].to_numpy()
 
 
 TASK = Task(
@@ -136,7 +145,8 @@ def test_a_run_stops_when_it_is_out_of_patience(tmp_path, monkeypatch):
 
     def scripted(*_):
         row = {"n": 20, "mae": next(checks), "mse": 1.0}
-        return dict.fromkeys(("all", "many", "medium", "few"), row), None
+        table = dict.fromkeys(("all", "many", "medium", "few"), row)
+        return SimpleNamespace(table=lambda: table, rows=lambda: pd.DataFrame())
 
     monkeypatch.setattr(engine, "evaluate", scripted)
     path = run(tmp_path, "--patience 1", max_vals=6)

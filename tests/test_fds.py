@@ -127,6 +127,27 @@ def test_maps_are_vectors_with_more_axes():
     torch.testing.assert_close(fds_maps.running_var, fds_rows.running_var)
 
 
+def test_an_unknown_label_is_left_alone_and_in_no_statistic():
+    """NaN is an invalid pixel: the rest of the map is as if it were not there."""
+    x, y = torch.randn(2, 4, 5, 6), torch.rand(2, 1, 5, 6) * 5
+    unknown = torch.rand(2, 1, 5, 6) < 0.3
+    holes = y.masked_fill(unknown, torch.nan)
+    dense, sparse = FDS(4, **STSB), FDS(4, **STSB)
+    known = ~unknown.flatten()
+    flat = x.movedim(1, -1).reshape(-1, 4)[known], y.flatten()[known]
+    for epoch in range(3):
+        dense.update_last_epoch_stats(epoch)
+        dense.update_running_stats(x, holes, epoch)
+        sparse.update_last_epoch_stats(epoch)
+        sparse.update_running_stats(*flat, epoch)
+    for name in BUFFERS:
+        torch.testing.assert_close(getattr(dense, name), getattr(sparse, name), msg=name)
+    smoothed = dense.smooth(x, holes, 3).movedim(1, -1).reshape(-1, 4)
+    torch.testing.assert_close(smoothed[known], sparse.smooth(*flat, 3))
+    assert torch.equal(smoothed[~known], x.movedim(1, -1).reshape(-1, 4)[~known])
+    assert not torch.equal(smoothed[known], flat[0])
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 40))
 def test_streamed_statistics_are_those_of_all_samples(seed, batch):

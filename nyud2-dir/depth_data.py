@@ -1,0 +1,276 @@
+"""NYUD2-DIR as batches: the published transforms, image and depth moved together (paper, appendix B.3)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from common import depth as files
+from common.bins import Bins
+from common.depth import Pair
+from common.errors import UserError
+from common.images import one_ahead
+from common.lds import bin_weights
+from common.task import Batch, Draw
+
+log = logging.getLogger("dir")
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+EIGENVALUES = (0.2175, 0.0188, 0.0045)  # of ImageNet's colours (Krizhevsky et al., 2012)
+EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+GREY = (0.299, 0.587, 0.114)
+LIGHTING, JITTER, DEGREES = 0.1, 0.4, 5.0
+SIZE_STEP = 12  # crops of 4/3, and model outputs of half their size, need whole numbers
+COUNT_AGAIN = "python scripts/prepare.py nyud2 --overwrite counts them"
+KNOWN = 128  # in a map of what is known: resampling moves it either way wherever an unknown pixel has a share
+
+
+class Sizes(NamedTuple):
+    """What `--img_size`, the crop's height, means: 228 (published) is a crop of 304 x 228 from 320 x 240."""
+
+    short_side: int
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, img_size: int) -> Sizes:
+        """Raises UserError for a height that is no multiple of 12."""
+        if img_size % SIZE_STEP:
+            raise UserError(f"--img_size {img_size}: is not a multiple of {SIZE_STEP}, such as 228 or 84")
+        return cls(round(img_size * files.SHORT_SIDE / files.HEIGHT), img_size * 4 // 3, img_size)
+
+
+class Move(NamedTuple):
+    """How one training image and its depth are moved."""
+
+    flip: bool
+    degrees: float
+
+
+class Sample(NamedTuple):
+    """One image on the CPU; `unmeasured` counts pixels that the depth file itself does not know."""
+
+    pixels: np.ndarray  # uint8 (H, W, 3)
+    depth: np.ndarray  # metres, float32 (h, w), NaN where unknown
+    unmeasured: int
+
+
+@dataclass(eq=False)
+class DepthSplit:
+    """One split (a `common.task.Split`) of image files and depth files.
+
+    With `tested`, depth stays at 304 x 228, where metrics are computed, else it is half the crop, as the
+    outputs are. `sixteen_bit` depth is a test file's. `mask` `(N, 228, 304)` says which pixels are tested.
+    `weights`, float32 `(B,)`, is the loss weight of each of `bins`.
+    """
+
+    pairs: list[Pair]
+    sizes: Sizes
+    workers: int
+    bins: Bins = files.DEPTH_BINS
+    tested: bool = False
+    sixteen_bit: bool = False
+    mask: np.ndarray | None = None
+    keep_invalid: bool = False
+    weights: np.ndarray | None = None
+    labels: None = None  # depth is read with its image
+    lengths: None = None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
+        """The batch of each draw: inputs `(n, 3, H, W)`, targets (metres) and weights `(n, 1, h, w)`.
+
+        Threads read the next batch while the device is busy with this one. Raises UserError for a file that
+        cannot be used.
+        """
+        table = None if self.weights is None else torch.from_numpy(self.weights).to(device)
+        unmeasured = seen = 0
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(max(self.workers, 1)) as decoders:
+            read = partial(self._read, augment=augment, decoders=decoders)
+            for draw, samples in one_ahead(reader, read, draws):
+                pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
+                depth = np.stack([sample.depth for sample in samples])[:, None]
+                images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+                images = jitter_colours(images, draw.seed) if augment else images
+                targets = torch.from_numpy(depth).to(device, non_blocking=True)
+                valid = None if np.isfinite(depth).all() else targets.isfinite()
+                weights = None if table is None else table[self.bins.index(targets.nan_to_num())]
+                yield Batch(_normalised(images), targets, weights, valid)
+                unmeasured, seen = unmeasured + sum(s.unmeasured for s in samples), seen + len(samples)
+                if seen >= len(self):
+                    self._report(unmeasured)
+                    unmeasured = seen = 0
+
+    def _report(self, unmeasured: int) -> None:
+        if unmeasured:
+            fate = "trained on as depth 0" if self.keep_invalid and not self.tested else "left out"
+            of = f"{unmeasured:,} pixels of these {len(self):,} depth maps"
+            log.info("%s have no measurement: %s", of, fate)
+
+    def _read(self, draw: Draw, augment: bool, decoders: Executor) -> list[Sample]:
+        pairs = [self.pairs[index] for index in draw.indices]
+        masks = [None if self.mask is None else self.mask[index] for index in draw.indices]
+        moves = _moves(draw) if augment else [None] * len(pairs)
+        return list(decoders.map(self._sample, pairs, masks, moves))
+
+    def _sample(self, pair: Pair, mask: np.ndarray | None, move: Move | None) -> Sample:
+        image = files.open_image(pair.image, ("RGB", "L", "P", "RGBA"), "a colour image").convert("RGB")
+        depth = (files.open_test_depth if self.sixteen_bit else files.open_train_depth)(pair.depth)
+        if image.size != depth.size:
+            sizes = " and ".join(f"{i.width} x {i.height}" for i in (image, depth))
+            raise UserError(f"{pair.image} and {pair.depth}: differ in size ({sizes}); replace one of them")
+        image = files.shrink(image, Image.Resampling.BILINEAR, self.sizes.short_side)
+        if self.tested:
+            metres, unmeasured = self._tested(depth, mask)
+        else:
+            depth = files.shrink(depth, Image.Resampling.NEAREST, self.sizes.short_side)
+            unmeasured = int((np.asarray(depth) == 0).sum())
+            metres = self._trained(depth, move)
+        image = moved(image, move, order=2)
+        pixels = np.asarray(files.centre_crop(image, self.sizes.width, self.sizes.height))
+        return Sample(pixels, metres, unmeasured)
+
+    def _tested(self, stored: Image.Image, mask: np.ndarray | None) -> tuple[np.ndarray, int]:
+        stored = files.centre_crop(files.shrink(stored, Image.Resampling.NEAREST))
+        metres = files.to_metres(stored, test=self.sixteen_bit)
+        asked = np.ones_like(metres, bool) if mask is None else mask.astype(bool)
+        known = metres > 0
+        return np.where(asked & known, metres, np.float32(np.nan)), int((asked & ~known).sum())
+
+    def _trained(self, stored: Image.Image, move: Move | None) -> np.ndarray:
+        """Depth at half the crop; unknown wherever a pixel without a measurement has a share in it."""
+        known = Image.fromarray(np.where(np.asarray(stored) > 0, KNOWN, 0).astype(np.uint8))
+        whole = known.getextrema()[0] == KNOWN
+        metres = files.to_metres(self._halved(moved(stored, move, order=2)), test=False)
+        if self.keep_invalid:
+            return metres
+        # Without holes only the corners that a rotation empties are unknown: no need for splines.
+        share = np.asarray(self._halved(moved(known, move, order=0 if whole else 2))).astype(int)
+        return np.where(abs(share - KNOWN) <= 1, metres, np.float32(np.nan))
+
+    def _halved(self, image: Image.Image) -> Image.Image:
+        cropped = files.centre_crop(image, self.sizes.width, self.sizes.height)
+        return cropped.resize((self.sizes.width // 2, self.sizes.height // 2), Image.Resampling.BICUBIC)
+
+
+def moved(image: Image.Image, move: Move | None, *, order: int) -> Image.Image:
+    """Flipped, then rotated about its middle by splines of this order, zeros outside, as published."""
+    if move is None:
+        return image
+    if move.flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return Image.fromarray(ndimage.rotate(np.asarray(image), move.degrees, reshape=False, order=order))
+
+
+def _moves(draw: Draw) -> list[Move]:
+    rng = np.random.default_rng([draw.seed, 0])
+    n = len(draw.indices)
+    flips, degrees = rng.random(n) < 0.5, rng.uniform(-DEGREES, DEGREES, n)
+    return [Move(bool(flip), float(angle)) for flip, angle in zip(flips, degrees, strict=True)]
+
+
+def jitter_colours(images: torch.Tensor, seed: int) -> torch.Tensor:
+    """PCA lighting, then brightness, contrast and saturation in a random order for each image.
+
+    `images` float32 `(n, 3, H, W)` in [0, 1]; nothing is clamped, as published. The three are all linear
+    interpolations towards an image (black, the mean of grey, grey), so each of three rounds does the whole
+    batch at once, whichever of them an image's order has there.
+    """
+    n, device = len(images), images.device
+    rng = np.random.default_rng([seed, 1])
+    alpha = rng.normal(0, LIGHTING, (n, 3))
+    shift = (np.array(EIGENVECTORS) * (alpha * np.array(EIGENVALUES))[:, None]).sum(2)
+    order = rng.permuted(np.tile(np.arange(3), (n, 1)), axis=1)
+    strength = rng.uniform(-JITTER, JITTER, (n, 3))
+
+    def column(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(device).view(n, -1, 1, 1)
+
+    images = images + column(shift)
+    share = torch.tensor(GREY, device=device).view(1, 3, 1, 1)
+    for what, amount in zip(order.T, strength.T, strict=True):
+        grey = (images * share).sum(1, keepdim=True)
+        target = grey * column(what == 2) + grey.mean((2, 3), keepdim=True) * column(what == 1)
+        images = torch.lerp(images, target.expand_as(images), column(amount))
+    return images
+
+
+def _normalised(images: torch.Tensor) -> torch.Tensor:
+    mean, deviation = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (MEAN, DEVIATION))
+    return (images - mean) / deviation
+
+
+def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Training and validation pairs: whole scenes, drawn until they hold `fraction` of the images.
+
+    Raises UserError if there are too few scenes for both.
+    """
+    scenes = [files.scene(pair) for pair in pairs]
+    order = sorted(set(scenes))
+    if len(order) < 2:
+        raise UserError("--select val: all training images are of one scene; use --select test")
+    np.random.default_rng(seed).shuffle(order)
+    sizes = np.cumsum([scenes.count(name) for name in order])
+    held = set(order[: min(int((sizes < fraction * len(pairs)).sum()) + 1, len(order) - 1)])
+    split = [[p for p, s in zip(pairs, scenes, strict=True) if (s in held) == wanted] for wanted in (0, 1)]
+    return split[0], split[1]
+
+
+def read_mask(file: Path, images: int) -> np.ndarray:
+    """The balanced test mask, `(images, 228, 304)`, mapped from the disk; raises UserError for another."""
+    shape = (images, files.HEIGHT, files.WIDTH)
+    try:
+        mask = np.load(file, mmap_mode="r")
+    except FileNotFoundError:
+        raise UserError(
+            f"{file}: there is no such file; python scripts/prepare.py nyud2 draws it, "
+            "python scripts/download.py splits gets the published one"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); delete it and prepare it again") from error
+    if mask.shape != shape or mask.dtype.kind not in "bu":
+        raise UserError(
+            f"{file}: has shape {mask.shape} and type {mask.dtype}, not {shape} of uint8, a mask for each "
+            f"row of {files.TEST_CSV}; python scripts/prepare.py nyud2 --overwrite draws it anew"
+        )
+    return mask
+
+
+def read_counts(folder: Path, images: int, published: Path) -> np.ndarray:
+    """Training pixels in each bin, int64 `(100,)`: of `depth_counts.json`, or else the published ones.
+
+    Raises UserError where neither is of these training images.
+    """
+    own = folder / files.COUNTS
+    file = own if own.exists() else published
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        counts, counted = np.array(content["counts"], np.int64), int(content["images"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: is broken; {COUNT_AGAIN}") from error
+    if counts.shape != (files.DEPTH_BINS.num,) or images not in (0, counted):
+        told = f"{own}: counts {counted:,} training images in {len(counts)} bins, not {images:,} in 100"
+        if file == published:
+            told = f"{own}: is not there, and {images:,} training images are not the published {counted:,}"
+        raise UserError(f"{told}; {COUNT_AGAIN}")
+    return counts
+
+
+def weight_table(counts: np.ndarray, first: int, **how: object) -> np.ndarray:
+    """The loss weight of each bin, float32 `(B,)`; bins below `first` count as and take its weight."""
+    kept = counts[first:].copy()
+    kept[0] += counts[:first].sum()
+    weights = bin_weights(kept, border="reflect", **how)
+    return np.concatenate([np.repeat(weights[:1], first), weights]).astype(np.float32)

@@ -1,0 +1,23 @@
+"""NYUD2-DIR: the test table of a checkpoint, under the published name and flags.
+
+python nyud2-dir/test.py --eval_model CKPT
+"""
+
+import sys
+from collections.abc import Sequence
+
+from train import main as train
+
+from common.cli import run_command
+
+PROG = "nyud2-dir/test.py"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`train.py --evaluate`; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    return train(["--evaluate", *words], prog=PROG)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(PROG, main))
