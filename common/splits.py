@@ -1,12 +1,16 @@
-"""Splits of face data by the published rule: the rows, the draw, and the table, plot and CSV of it."""
+"""Splits by the published rules: the rows of faces, the draw, and the table, plot and files of any split."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
+import io
 import os
 import random
+import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +24,11 @@ from common.metrics import GROUPS, Shots
 from common.report import HEADINGS
 from common.task import Standin
 
+SOURCES = Path(__file__).resolve().parent.parent / "data" / "sources.toml"
 SEED = 666  # of the published splits
 OLDEST = 120  # the published rule draws validation and test rows up to this age
 MANY_ABOVE, FEW_BELOW = 100, 20  # training samples of an age
+AGES = Bins.integers(0, int(LIMITS[1]))
 COLOURS = {"many": "#0072B2", "medium": "#009E73", "few": "#E69F00"}  # of Okabe and Ito: safe for all eyes
 
 
@@ -114,66 +120,103 @@ def _whole(cell: str) -> bool:
         return False
 
 
+def rows_text(rows: Rows, splits: Sequence[str]) -> str:
+    """The CSV that the age data sets are trained from, as published: age, path, split."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("age", "path", "split"))
+    writer.writerows(zip(*rows, splits, strict=True))
+    return stream.getvalue()
+
+
 def write_rows(file: Path, rows: Rows, splits: Sequence[str]) -> None:
-    """Write the CSV that the age data sets are trained from, as published: age, path, split."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("age", "path", "split"))
-        writer.writerows(zip(*rows, splits, strict=True))
+    """Write the CSV of `rows_text`."""
+    file.write_bytes(rows_text(rows, splits).encode())
 
 
-def shots_of(ages: np.ndarray, splits: np.ndarray, standin: Standin) -> Shots:
-    """The shots that the training ages define, at the thresholds of the paper or of the stand-in."""
-    bins = Bins.integers(0, int(LIMITS[1]))
-    many, few = standin.many_above or MANY_ABOVE, standin.few_below or FEW_BELOW
-    return Shots(bins, bins.counts(ages[splits == "train"]), many, few)
+def blob_id(content: bytes) -> str:
+    """The id that git gives a file of this content, which says what the published files are."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def summary(ages: np.ndarray, splits: np.ndarray, shots: Shots) -> str:
-    """How many ages and samples there are, of each split and shot, as aligned text."""
-    groups = shots.groups(ages)
-    labels = {"many": f" (> {shots.many_above:g})", "few": f" (< {shots.few_below:g})"}
-    table = [["", *(HEADINGS[group] + labels.get(group, "") for group in GROUPS)]]
-    table.append(["ages", *(f"{len(np.unique(ages[groups[group]])):,}" for group in GROUPS)])
+def published_ids() -> dict[str, str]:
+    """git's id of each published split file, by its name."""
+    sources = tomllib.loads(SOURCES.read_text(encoding="utf-8"))
+    return {Path(file["to"]).name: file["digest"].partition(":")[2] for file in sources["splits"]["files"]}
+
+
+def shots_of(
+    labels: np.ndarray, splits: np.ndarray, standin: Standin, bins: Bins = AGES, few_below: float = FEW_BELOW
+) -> Shots:
+    """The shots that the training labels define, at the thresholds of the paper or of the stand-in."""
+    many, few = standin.many_above or MANY_ABOVE, standin.few_below or few_below
+    return Shots(bins, bins.counts(labels[splits == "train"]), many, few)
+
+
+def summary(labels: np.ndarray, splits: np.ndarray, shots: Shots, what: str = "ages") -> str:
+    """How many bins (`what` they are) and samples there are, of each split and shot, as aligned text."""
+    groups, index = shots.groups(labels), shots.bins.index(labels)
+    rules = {"many": f" (> {shots.many_above:g})", "few": f" (< {shots.few_below:g})"}
+    table = [["", *(HEADINGS[group] + rules.get(group, "") for group in GROUPS)]]
+    table.append([what, *(f"{len(np.unique(index[groups[group]])):,}" for group in GROUPS)])
     for split in SPLITS:
         table.append([split, *(f"{(groups[group] & (splits == split)).sum():,}" for group in GROUPS)])
     return "\n".join(f"  {row[0]:<8}" + "".join(f"{cell:>14}" for cell in row[1:]) for row in table)
 
 
-def histogram(file: Path, title: str, ages: np.ndarray, shots: Shots) -> None:
-    """A PNG of the number of training samples by age, coloured by shot; `ages` are those of training."""
-    present, counts = np.unique(ages, return_counts=True)
-    shot = shots.of(present)
+def histogram(
+    file: Path, title: str, shots: Shots, label: str = "Age (years)", one: str = "age", item: str = "images"
+) -> None:
+    """A PNG of the number of training samples (`item`) in each bin (`one` of them), coloured by shot."""
+    present = np.flatnonzero(shots.counts)
+    counts, left, width = shots.counts[present], shots.bins.left_edges[present], shots.bins.width
+    places = left if width == 1 else left + width / 2  # a whole number stands for itself
+    shot = shots.of(places)
     few, many = f"{shots.few_below:g}", f"{shots.many_above:g}"
     rules = {"many": f"more than {many}", "medium": f"{few} to {many}", "few": f"fewer than {few}"}
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for name, rule in rules.items():
-        mine = shot == name
-        label = f"{HEADINGS[name]}-shot: {rule} ({mine.sum()} ages)"
-        # The edge, in points, keeps a single image visible.
-        axes.bar(present[mine], counts[mine], 0.8, color=COLOURS[name], edgecolor=COLOURS[name], label=label)
-    axes.set(xlabel="Age (years)", ylabel="Training images of that age", title=title)
-    axes.set_xlim(-1, max(OLDEST, present.max()) + 1)
+        mine, colour = shot == name, COLOURS[name]
+        label_of = f"{HEADINGS[name]}-shot: {rule} ({mine.sum()} {one}s)"
+        # The edge, in points, keeps a single sample visible.
+        axes.bar(places[mine], counts[mine], 0.8 * width, color=colour, edgecolor=colour, label=label_of)
+    axes.set(xlabel=label, ylabel=f"Training {item} of that {one}", title=title)
+    axes.set_xlim(-width, (max(OLDEST, places.max()) if width == 1 else shots.bins.high) + width)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=len(rules))
     figure.savefig(file, dpi=150, format="png")
 
 
-def write_files(out: Path, name: str, rows: Rows, splits: np.ndarray, standin: Standin) -> None:
-    """The histogram, then the CSV, each under a temporary name first: a file that is there is whole."""
-    ages, png = np.array(rows.ages), out.with_suffix(".png")
-    training = ages[splits == "train"]
-    title = f"{'Stand-in for ' if standin.note else ''}{name}: {len(training):,} training images"
-    temporary = {file: file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in (png, out)}
+def write_together(files: Mapping[Path, Callable[[Path], None]]) -> None:
+    """Write each file under a temporary name, then rename all: a file that is there is whole.
+
+    The values write to the path that they are given. Raises UserError where a file cannot be written.
+    """
+    temporary = {file: file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in files}
+    file = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        histogram(temporary[png], title, training, shots_of(ages, splits, standin))
-        write_rows(temporary[out], rows, splits)
+        for file, part in temporary.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            files[file](part)
         for file, part in temporary.items():
             part.replace(file)
     except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+        raise UserError(f"{file}: cannot be written ({error.strerror}); choose another --out") from error
     finally:
         for part in temporary.values():
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # most are not there any more, or never were
+                part.unlink()
+
+
+def write_files(out: Path, name: str, rows: Rows, splits: np.ndarray, standin: Standin) -> None:
+    """The CSV of a face data set, and beside it the histogram of its training ages."""
+    ages = np.array(rows.ages)
+    title = f"{'Stand-in for ' if standin.note else ''}{name}: {(splits == 'train').sum():,} training images"
+    shots = shots_of(ages, splits, standin)
+    write_together(
+        {
+            out.with_suffix(".png"): lambda part: histogram(part, title, shots),
+            out: lambda part: write_rows(part, rows, splits),
+        }
+    )

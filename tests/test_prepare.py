@@ -1,20 +1,26 @@
-"""scripts/prepare.py: the published split from names in any order, the rule by hand, and every bad input."""
+"""scripts/prepare.py agedb: the published split from names in any order, the rule by hand, and bad input."""
 
 import csv
 import json
 import os
 import random
 import sys
+from collections import Counter
 
+import numpy as np
 import prepare
+import prepare_agedb
 import pytest
 from conftest import SHARED
+from face_variants import PEAK_REACH, Variant, parse_ages, spans
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from tiny_faces import call, command, run_dir
 
 from common import cli
 from common.errors import UserError
-from common.splits import balanced_split, read_rows
+from common.splits import balanced_split, blob_id, read_rows
 
 REAL = SHARED / "data" / "agedb" / "agedb.csv"
 needs_real = pytest.mark.skipif(not REAL.exists(), reason="needs the real agedb.csv")
@@ -34,8 +40,8 @@ def make_images(root, names):
     return root
 
 
-def run(root, *flags, order=prepare.AGEDB_ORDER):
-    return prepare.agedb(["--data_dir", str(root), *map(str, flags)], order)
+def run(root, *flags, order=prepare_agedb.ORDER):
+    return prepare_agedb.agedb(["--data_dir", str(root), *map(str, flags)], order)
 
 
 @pytest.fixture
@@ -47,7 +53,7 @@ def small(tmp_path):
     names = [f"{n}_Some Öne_{age}_{rng.choice('mf')}.jpg" for n, age in zip(numbers, ages, strict=True)]
     paths, splits = [f"AgeDB/{name}" for name in names], balanced_split(ages, 30)
     order = tmp_path / "order.json"
-    sha256 = prepare.fingerprint(ages, paths, splits)
+    sha256 = prepare_agedb.fingerprint(ages, paths, splits)
     order.write_text(json.dumps({"numbers": numbers, "sha256": sha256}), encoding="utf-8")
     rows = [{"age": str(a), "path": p, "split": s} for a, p, s in zip(ages, paths, splits, strict=True)]
     return make_images(tmp_path / "data", names), order, rows
@@ -94,11 +100,11 @@ def test_another_seed_is_another_split():
 @needs_real
 def test_committed_order_is_that_of_the_real_csv():
     numbers = [int(row["path"].split("/")[1].split("_")[0]) for row in read(REAL)]
-    assert prepare.read_order().numbers == numbers
+    assert prepare_agedb.read_order().numbers == numbers
 
 
 def test_committed_order_names_every_image_once():
-    assert sorted(prepare.read_order().numbers) == list(range(16_488))
+    assert sorted(prepare_agedb.read_order().numbers) == list(range(16_488))
 
 
 @needs_real
@@ -291,6 +297,161 @@ def test_csv_that_cannot_be_read(tmp_path):
         read_rows(tmp_path / "latin.csv")
 
 
+# --- from raw images to a model
+
+
+def test_from_a_folder_of_images_to_training_runs(tmp_path, monkeypatch):
+    """On the whole split, and on a subset whose missing ages are then tested apart."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "AgeDB").mkdir()
+    for number in range(150):
+        age = 20 + int(rng.binomial(15, 0.3))
+        pixels = rng.normal(age * 5, 9, (20, 18, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "AgeDB" / f"{number}_SomeName_{age}_f.jpg")
+    monkeypatch.chdir(tmp_path)
+    for flags, dataset in (([], "agedb"), (["--drop-ages", "22-24"], "agedb_drop_22-24")):
+        assert prepare.main(["agedb", "--data_dir", str(tmp_path), *flags]) == 0
+        argv = command(tmp_path, f"--dataset {dataset} --epoch 1 --lds --fds")
+        assert call(argv) == 0
+        shots = json.loads((run_dir(argv, dataset) / "metrics.json").read_text())["shots"]
+        test = counts(read(tmp_path / f"{dataset}.csv"), "test")
+        assert shots["all"]["n"] == sum(test.values()) > 20
+    assert shots["zero"]["n"] == sum(test[age] for age in (22, 23, 24)) > 0
+
+
+# --- subsets
+
+
+def counts(rows, split):
+    return Counter(int(row["age"]) for row in rows if row["split"] == split)
+
+
+def test_ages_without_training_data(small, capsys):
+    root, order, rows = small
+    assert run(root, "--drop-ages", "31,40-120", order=order) == 0
+    out = root / "agedb_drop_31_40-120.csv"
+    assert not (root / "agedb.csv").exists()
+    assert out.with_suffix(".png").exists()
+    gone = {31, 47, 120}
+    assert read(out) == [r for r in rows if r["split"] != "train" or int(r["age"]) not in gone]
+    told = capsys.readouterr().out
+    assert "NOT the published split: it is a subset of ours, as the authors' own were never released." in told
+    test = counts(rows, "test")
+    assert (
+        f"{sum(test[age] for age in gone)} are of ages without training data: 0 between training ages "
+        f"(interpolation), {sum(test[age] for age in gone)} outside them (extrapolation)."
+    ) in told
+    assert run(root, "--drop-ages", "31", order=order) == 0
+    assert f"{test[31]} between training ages (interpolation), 0 outside" in capsys.readouterr().out
+
+
+def test_a_subset_is_cut_from_the_split_that_is_there(small, capsys):
+    root, order, _ = small
+    mine = [("train", 30), ("train", 30), ("train", 31), ("val", 31), ("test", 30)]
+    lines = [f"{age},x{row}.jpg,{split}" for row, (split, age) in enumerate(mine)]
+    (root / "agedb.csv").write_text("\n".join(["age,path,split", *lines, ""]))
+    before = (root / "agedb.csv").read_bytes()
+    assert run(root, "--drop-ages", "31", "--out", root / "cut.csv", order=order) == 0
+    assert [row["path"] for row in read(root / "cut.csv")] == ["x0.jpg", "x1.jpg", "x3.jpg", "x4.jpg"]
+    assert (root / "agedb.csv").read_bytes() == before
+    assert "agedb.csv: the subset is cut from it" in capsys.readouterr().out
+
+
+def test_subset_of_other_faces(tmp_path):
+    lines = ["age,path", *(f"{30 + i % 3},{i}.png" for i in range(90))]
+    (tmp_path / "in.csv").write_text("\n".join(lines))
+    assert run(tmp_path, "--csv", tmp_path / "in.csv", "--drop-ages", "31") == 0
+    rows = read(tmp_path / "agedb_drop_31.csv")
+    assert counts(rows, "train") == {30: 10, 32: 10}
+    assert counts(rows, "test") == counts(rows, "val") == {30: 10, 31: 10, 32: 10}
+
+
+def test_peaks(tmp_path):
+    ages = np.repeat(np.arange(20, 81), 100)
+    splits = np.tile(np.repeat(["train", "test"], [80, 20]), 61)
+    keep = Variant(peaks=(30, 60)).kept(ages, splits, seed=0)
+    assert keep[splits == "test"].all()
+    left = Counter(ages[keep & (splits == "train")].tolist())
+    assert left[30] == left[60] == 80
+    assert left[34] == left[26] == left[64] == round(80 * np.exp(-0.5))
+    assert sorted(left) == [a for a in range(20, 81) if min(abs(a - 30), abs(a - 60)) <= PEAK_REACH]
+    again = Variant(peaks=(30, 60)).kept(ages, splits, seed=0)
+    other = Variant(peaks=(30, 60)).kept(ages, splits, seed=1)
+    assert (keep == again).all()
+    assert (keep != other).any() and keep.sum() == other.sum()
+
+
+def test_test_rows_like_training(small):
+    root, order, rows = small
+    assert run(root, "--test-like-train", order=order) == 0
+    kept = read(root / "agedb_test_like_train.csv")
+    assert [r for r in kept if r["split"] != "test"] == [r for r in rows if r["split"] != "test"]
+    train, test, before = counts(kept, "train"), counts(kept, "test"), counts(rows, "test")
+    scale = min(before[age] / train[age] for age in before)
+    assert test == {age: max(1, round(scale * train[age])) for age in before}
+    assert len(set(test.values())) > 2  # the ages of `small` differ in number, and the balanced rows do less
+
+
+@needs_real
+def test_subsets_of_the_real_split(tmp_path):
+    for flags in (["--peaks", "30,60"], ["--test-like-train"], ["--drop-ages", "40-49"]):
+        assert run(tmp_path, "--csv", REAL, *flags) == 0
+    real = read(REAL)
+    liked = read(tmp_path / "agedb_test_like_train.csv")
+    train, test = (np.array([counts(liked, s)[age] for age in range(102)]) for s in ("train", "test"))
+    assert 1000 < test.sum() < 1100
+    assert np.corrcoef(train, test)[0, 1] > 0.99
+    assert np.corrcoef(train, [counts(real, "test")[age] for age in range(102)])[0, 1] < 0.85
+    dropped = read(tmp_path / "agedb_drop_40-49.csv")
+    assert len(real) - len(dropped) == sum(counts(real, "train")[age] for age in range(40, 50))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--drop-ages", "5"], "--drop-ages 5: no training row is of these ages"),
+        (["--drop-ages", "0-200"], "--drop-ages 0-200: leaves fewer than two training rows"),
+        (["--peaks", "180"], "--peaks 180: leaves fewer than two training rows"),
+        (["--peaks", "30", "--test-like-train"], "--test-like-train: leaves no test data where"),
+        (["--drop-ages", "31", "--out", "agedb.csv"], "is the whole data set, which a subset must not"),
+    ],
+)
+def test_bad_subset(small, flags, message):
+    root, order, _ = small
+    flags = [root / flag if flag == "agedb.csv" else flag for flag in flags]
+    with pytest.raises(UserError, match=message) as caught:
+        run(root, *flags, order=order)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in root.iterdir()] == ["AgeDB"]
+
+
+def test_no_subset_of_ages_that_are_not_whole(small):
+    root, order, _ = small
+    text = "age,path,split\n30.5,a,train\n30,b,train\n30,c,val\n30,d,test\n"
+    (root / "agedb.csv").write_text(text)
+    with pytest.raises(UserError, match=r"agedb\.csv: has ages that are not whole numbers"):
+        run(root, "--drop-ages", "30", order=order)
+
+
+@given(st.sets(st.integers(0, 200), min_size=1, max_size=60))
+def test_ages_as_text_and_back(ages):
+    assert parse_ages(spans(ages)) == tuple(sorted(ages))
+
+
+def test_ages_as_text():
+    assert spans([50, 20, 21, 22]) == "20-22,50"
+    assert parse_ages(" 22-24 ,50,23") == (22, 23, 24, 50)
+
+
+# --- git's id of a file
+
+
+def test_blob_id():
+    """As `git hash-object` says it."""
+    assert blob_id(b"") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    assert blob_id(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
 # --- bad input
 
 
@@ -355,6 +516,11 @@ def test_bad_out(small):
         (["agebd"], "invalid choice: 'agebd'"),
         (["agedb", "--overwite"], "did you mean --overwrite?"),
         (["agedb", "--seed", "x"], "'x' is no whole number of at least 0"),
+        (["agedb", "--drop-ages", "30-20"], "'30-20' is no age and no span of ages from 0 to 200, as in"),
+        (["agedb", "--drop-ages", "20,"], "'' is no age"),
+        (["agedb", "--peaks", "201"], "'201' is no age"),
+        (["--check"], "required: name"),
+        (["agedb", "--check", "--out", "x"], "unknown argument --out"),
     ],
 )
 def test_bad_flags(argv, message, capsys):

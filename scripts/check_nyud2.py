@@ -1,0 +1,167 @@
+"""What `scripts/prepare.py nyud2 --check` looks at: image and depth pairs, the FDS subset, the test mask."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from check_report import Report
+from PIL import Image
+
+from common import cli
+from common.depth import (
+    COUNTS,
+    DEPTH_BINS,
+    FIRST_BIN,
+    HEIGHT,
+    MASK,
+    SUBSET_CSV,
+    TEST_CSV,
+    TRAIN_CSV,
+    WIDTH,
+    Pair,
+    centre_crop,
+    counted_depth,
+    open_image,
+    open_test_depth,
+    open_train_depth,
+    read_pairs,
+    shrink,
+    to_metres,
+)
+from common.errors import UserError
+from common.images import reported
+from common.splits import published_ids, some
+from common.task import Standin
+
+T = TypeVar("T")
+
+PUBLISHED_COUNTS = cli.ROOT / "data" / "nyud2_counts.json"
+IMAGE_MODES = ("RGB", "L", "P", "RGBA")  # the others have no colours that a network is given
+
+
+def check_nyud2(folder: Path, standin: Standin, report: Report) -> None:
+    """NYUD2-DIR: the lists, every file that they name, the FDS subset and the test mask."""
+    lists = {name: report.reads(read_pairs, folder, name) for name in (TRAIN_CSV, TEST_CSV, SUBSET_CSV)}
+    train, test, subset = lists.values()
+    if train is not None:
+        report.expect("training images", len(train), "train")
+        counts = check_files(train, TRAIN_CSV, report)
+        if counts is not None:
+            check_counts(folder, counts, report)
+    if test is not None:
+        report.expect("test images", len(test), "test")
+        whole = check_files(test, TEST_CSV, report) is not None
+        check_mask(folder / MASK, test if whole else None, len(test), report)
+    if train is not None and test is not None:
+        both = sorted(str(image) for image in {pair.image for pair in train} & {pair.image for pair in test})
+        report.none_of("images", len(train) + len(test), "stand in training and in test", both)
+    if subset is not None and train is not None:
+        report.expect("images of the FDS subset", len(subset), "subset")
+        others = sorted(str(pair.image) for pair in set(subset) - set(train))
+        report.none_of(f"rows of {SUBSET_CSV}", len(subset), f"are not in {TRAIN_CSV}", others)
+    for name in (SUBSET_CSV, MASK):
+        if report.paper and (folder / name).is_file():
+            report.known_file(folder / name, published_ids()[name])
+
+
+class Look(NamedTuple):
+    """What reading the two files of a pair gave: pixels in each depth bin, int64 (100,), or what is wrong."""
+
+    counts: np.ndarray | None = None
+    flaw: str = ""
+
+
+def check_files(pairs: Sequence[Pair], name: str, report: Report) -> np.ndarray | None:
+    """Every image and depth map must be there, decode to its end and be of one size.
+
+    Returns the pixels of all of them in each depth bin, int64 (100,); None if one cannot be used.
+    """
+    first = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
+    twice = [str(pair.image) for row, pair in enumerate(pairs) if first[pair] != row]
+    report.none_of(f"rows of {name}", len(pairs), "were there before", twice)
+    counts, flaws = np.zeros(DEPTH_BINS.num, np.int64), []
+    for look in _in_threads(partial(look_at, test=name == TEST_CSV), pairs, name):
+        if look.flaw:
+            flaws.append(look.flaw)
+        else:
+            counts += look.counts
+    report.none_of(f"pairs of {name}", len(pairs), "cannot be used", flaws)
+    return None if flaws else counts
+
+
+def look_at(pair: Pair, *, test: bool) -> Look:
+    """Read both files of a pair."""
+    try:
+        image = open_image(pair.image, IMAGE_MODES, "a colour image")
+        stored = (open_test_depth if test else open_train_depth)(pair.depth)
+    except UserError as error:
+        return Look(flaw=str(error).partition(";")[0])
+    if image.size != stored.size:
+        sizes = " and ".join(f"{side.width} x {side.height}" for side in (image, stored))
+        return Look(flaw=f"{pair.image}: image and depth differ in size ({sizes})")
+    depth = to_metres(centre_crop(shrink(stored, Image.Resampling.NEAREST)), test=test)
+    return Look(DEPTH_BINS.counts(depth[depth > 0]))
+
+
+def check_counts(folder: Path, counts: np.ndarray, report: Report) -> None:
+    """The training pixels in each bin are those that weights and shots are made from."""
+    files = [PUBLISHED_COUNTS] if report.paper else []
+    files += [folder / COUNTS] if (folder / COUNTS).is_file() else []
+    for file in files:
+        try:
+            told = np.array(json.loads(file.read_text(encoding="utf-8"))["counts"], np.int64)
+            off = int(np.abs(told - counts).sum())
+        except (ValueError, KeyError, TypeError) as error:
+            report.wrong(f"{file.name}: is broken ({error}); python scripts/prepare.py nyud2 writes it")
+            continue
+        what = f"{file.name}: {off:,} of {counts.sum():,} training pixels differ"
+        (report.wrong if off else report.fine)(what)
+
+
+def check_mask(file: Path, test: Sequence[Pair] | None, images: int, report: Report) -> None:
+    """The mask takes as many pixels of each depth bin, and none nearer; without `test`, only its shape."""
+    mask = report.reads(read_mask, file, images)
+    if mask is None or test is None:
+        return
+    counts = np.zeros(DEPTH_BINS.num, np.int64)
+    depths = _in_threads(lambda pair: counted_depth(pair.depth, test=True), test, "the test mask")
+    for depth, used in zip(depths, mask, strict=True):
+        counts += DEPTH_BINS.counts(depth[used > 0])
+    near, far = int(counts[:FIRST_BIN].sum()), counts[FIRST_BIN:]
+    found = np.unique(far[far > 0])
+    if near or len(found) != 1:
+        report.wrong(
+            f"{MASK}: takes {some(found)} pixels of the depth bins from {FIRST_BIN} on, where each should "
+            f"give as many, and {near:,} nearer ones; it may belong to other test images"
+        )
+        return
+    report.expect("masked test pixels of each depth bin", int(found[0]), "mask")
+    report.expect("depth bins with masked test pixels", len(far[far > 0]), "mask_bins")
+
+
+def read_mask(file: Path, images: int) -> np.ndarray:
+    """The mask, `(images, 228, 304)` of 0 and 1; raises UserError if it is not there or another."""
+    try:
+        mask = np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{file}: there is no such file; python scripts/prepare.py nyud2 writes it"
+        ) from error
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); replace the file") from error
+    if mask.shape != (images, HEIGHT, WIDTH):
+        raise UserError(f"{file}: is of shape {mask.shape}, not {(images, HEIGHT, WIDTH)}; replace the file")
+    return mask
+
+
+def _in_threads(function: Callable[[Pair], T], pairs: Sequence[Pair], what: str) -> Iterator[T]:
+    """The function of each pair in order, by a thread per core, with a progress bar."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        yield from reported(pool.map(function, pairs), f"Checking {what}", len(pairs))

@@ -1,0 +1,147 @@
+"""What preparing a face data set is, whichever it is: the flags, the split, its report and its files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from face_variants import Variant, add_variant_arguments, unseen, variant_of
+
+from common import cli
+from common.errors import UserError
+from common.faces import FaceTable, read_faces
+from common.splits import OLDEST, SEED, Rows, balanced_split, shots_of, summary, write_files
+from common.task import Standin, read_standin
+
+
+class Source(NamedTuple):
+    """Rows to be split, where they come from, and why their split cannot be the published one, if known."""
+
+    rows: Rows
+    where: Path
+    problem: str = ""
+
+
+class FaceSet(NamedTuple):
+    """What one data set of faces brings: where its rows are, and how to tell the published split."""
+
+    name: str  # of the command and of the folder under data/
+    title: str
+    cap: int  # validation rows, and test rows, of an age at most
+    source: Callable[[argparse.Namespace], Source]
+    published: Callable[[Sequence[float], Sequence[str], Sequence[str]], bool]  # of ages, paths and splits
+
+    @property
+    def csv(self) -> str:
+        """The name of the CSV that the data set is trained from."""
+        return f"{self.name.replace('-', '_')}.csv"
+
+
+def parser(name: str, doc: str, holds: str) -> cli.Parser:
+    """The flags that every face data set has; `holds` says what --data_dir is."""
+    parser = cli.Parser(prog=f"scripts/prepare.py {name}", description=doc)
+    parser.add_argument("--data_dir", type=Path, default=cli.ROOT / "data" / name, help=holds)
+    out = f"the CSV to write, not DATA_DIR/{name.replace('-', '_')}.csv"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=out)
+    parser.add_argument("--overwrite", action="store_true", help="write anew what is there already")
+    parser.add_argument("--seed", type=cli.number(int, 0), default=SEED, help="of the shuffling")
+    parser.add_argument("--check", action="store_true", help="check the data folder; write nothing")
+    add_variant_arguments(parser)
+    parser.set_defaults(csv=None)
+    return parser
+
+
+def report_split(ages: np.ndarray, splits: np.ndarray, standin: Standin, problem: str) -> None:
+    """Print what the split is (the published one if there is no `problem`) and its summary."""
+    if standin.note:
+        print(f"Stand-in, not the real data: {standin.note}")
+    if problem:
+        print(f"This is NOT the published split: {problem}.")
+    else:
+        print(f"This is the published split: all {len(ages):,} rows agree with it.")
+    if older := (ages > OLDEST).sum():
+        print(f"Of an age above {OLDEST}: {older:,}, which the published rule gives to training.")
+    print(summary(ages, splits, shots_of(ages, splits, standin)))
+
+
+def read_existing(file: Path) -> FaceTable:
+    """The CSV that is there already; raises UserError if it cannot be trained on."""
+    try:
+        return read_faces(file)
+    except UserError as error:
+        raise UserError(f"{error}; or write it anew with --overwrite") from error
+
+
+def use_existing(faces: FaceSet, file: Path, standin: Standin) -> None:
+    """Say what the CSV holds that is there already."""
+    table = read_existing(file)
+    same = faces.published(table.labels, table.paths, table.split)
+    report_split(table.labels, table.split, standin, "" if same else "its rows or their splits are others")
+    print(f"{file}: is there already and is used as it is; --overwrite writes it anew")
+
+
+def fresh_split(faces: FaceSet, args: argparse.Namespace) -> tuple[Rows, np.ndarray, str]:
+    """The rows, their splits by the published rule, and why these are not the published ones, if so."""
+    rows, where, problem = faces.source(args)
+    splits = np.array(balanced_split(rows.ages, faces.cap, args.seed))
+    if "val" not in splits:
+        raise UserError(
+            f"{where}: no age from 0 to {OLDEST} has three images, so that "
+            "validation and test would be empty; add images"
+        )
+    same = faces.published(rows.ages, rows.paths, splits)
+    if args.seed != SEED:
+        problem = problem or f"its seed is {SEED}, not {args.seed}"
+    return rows, splits, "" if same else problem or "the rows or their order are others"
+
+
+def whole_split(faces: FaceSet, args: argparse.Namespace) -> tuple[Rows, np.ndarray]:
+    """What a subset is cut from: the data set's CSV if it is there, else its split drawn now."""
+    file = args.data_dir / faces.csv
+    if args.csv or not file.is_file():
+        rows, splits, _ = fresh_split(faces, args)
+        return rows, splits
+    table = read_existing(file)
+    if (table.labels != np.round(table.labels)).any():
+        raise UserError(
+            f"{file}: has ages that are not whole numbers, which no subset is made of; round them"
+        )
+    print(f"{file}: the subset is cut from it")
+    return Rows(table.labels.astype(int).tolist(), table.paths), table.split
+
+
+def subset(variant: Variant, rows: Rows, splits: np.ndarray, seed: int) -> tuple[Rows, np.ndarray]:
+    """The rows that the variant keeps; what that means is printed."""
+    ages = np.array(rows.ages)
+    keep = variant.kept(ages, splits, seed)
+    for split in ("train", "test"):
+        if left_out := (~keep & (splits == split)).sum():
+            print(f"Left out of the {split} split: {left_out:,} of {(splits == split).sum():,} rows.")
+    print(unseen(ages[keep], splits[keep]))
+    return Rows(*([column[row] for row in np.flatnonzero(keep)] for column in rows)), splits[keep]
+
+
+def prepare(faces: FaceSet, args: argparse.Namespace) -> int:
+    """Write the CSV and the histogram that the flags ask for; returns the exit code."""
+    variant = variant_of(args)
+    args.out = args.out or args.data_dir / variant.file_name(faces.csv)
+    if args.out.suffix != ".csv":
+        raise UserError(f"--out {args.out}: does not end in .csv; choose a name that does")
+    if variant and args.out.resolve() == (args.data_dir / faces.csv).resolve():
+        raise UserError(f"--out {args.out}: is the whole data set, which a subset must not replace")
+    standin = read_standin(args.data_dir)
+    if args.out.is_file() and not args.overwrite:
+        use_existing(faces, args.out, standin)
+        return 0
+    if variant:
+        rows, splits = subset(variant, *whole_split(faces, args), args.seed)
+        problem = "it is a subset of ours, as the authors' own were never released"
+    else:
+        rows, splits, problem = fresh_split(faces, args)
+    report_split(np.array(rows.ages), splits, standin, problem)
+    write_files(args.out, faces.title, rows, splits, standin)
+    print(f"{args.out} and {args.out.with_suffix('.png').name}: written")
+    return 0
