@@ -21,6 +21,7 @@ from common.command import run
 from common.errors import UserError
 from common.faces import LAST_AGE, LIMITS, label_bins, load_faces
 from common.metrics import Shots
+from common.resample_faces import resample_faces
 from common.task import Data, Task, read_standin
 
 AGES = Bins.integers(0, LAST_AGE)
@@ -78,7 +79,9 @@ def load(args: argparse.Namespace) -> Data:
     few = first_given(args.few_below, standin.few_below, FEW_BELOW)
     shots = Shots(shot_bins, shot_bins.counts(train.labels), many, few)
     choose_buckets(args, bins, int(bins.index(train.labels).max()))
-    return Data(train, splits["val"], splits["test"], bins, shots, standin.note)
+    if args.resample and not args.evaluate:
+        train = resample_faces(args, train, shots)
+    return Data(train, splits["val"], splits["test"], bins, shots, standin=standin.note)
 
 
 def way_to_get(args: argparse.Namespace) -> str:
@@ -128,13 +131,14 @@ def task(name: str) -> Task:
         checkpoint_hint="; its sizes follow --model, those of FDS --bucket_start and --bucket_num",
         fds_clip=(0.1, 10.0),
         clip_counts=(5, 1000),
+        adam_weight_decay=0.0,
     )
 
 
 def parser(prog: str, doc: str, dataset: str) -> cli.Parser:
     """Every flag of the published scripts, under its name and with its default, and ours."""
     parser = cli.Parser(prog=prog, description=doc.splitlines()[0])
-    cli.add_imbalance_arguments(parser, bucket_num=None, bucket_start=None)
+    cli.add_imbalance_arguments(parser, bucket_num=None, bucket_start=None, neighbours=5)
     cli.add_training_arguments(
         parser,
         lr=1e-3,

@@ -15,11 +15,13 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import torch
+from scipy.signal import windows
 
 from common.errors import RunFailed, UserError
 from common.fds import VARIANTS
-from common.lds import KERNELS, REWEIGHTS
+from common.lds import KERNELS, PUBLISHED_KERNELS, REWEIGHTS, SIGMA_KERNELS
 from common.loss import LOSSES
+from common.resample import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,13 +73,31 @@ def number(kind: type, low: float, high: float = math.inf, *, odd: bool = False)
     return parse
 
 
+def kernel(text: str) -> str:
+    """An argparse type: the name of a kernel of LDS and FDS."""
+    if text in KERNELS:
+        return text
+    near = difflib.get_close_matches(text, KERNELS, n=1)
+    told = f"did you mean {near[0]}? " if near else ""
+    if text in windows.__all__:
+        told = "it needs a parameter of its own or dips below 0; "
+    raise argparse.ArgumentTypeError(f"invalid choice: {text!r} ({told}choose from {', '.join(KERNELS)})")
+
+
 POSITIVE = 1e-12  # the smallest value of a flag that must be positive
 
 
 def add_imbalance_arguments(
-    parser: argparse.ArgumentParser, *, bucket_num: int | None, bucket_start: int | None
+    parser: argparse.ArgumentParser,
+    *,
+    bucket_num: int | None,
+    bucket_start: int | None,
+    neighbours: int | None = None,
 ) -> None:
-    """LDS, FDS, re-weighting and RRT (paper, section 3 and 4.1), under the published names."""
+    """LDS, FDS, re-weighting and RRT (paper, section 3 and 4.1), under the published names.
+
+    `neighbours` is the default of SMOTER and SMOGN; without it the data set has neither.
+    """
     group = parser.add_argument_group("imbalance")
     group.add_argument(
         "--reweight",
@@ -89,7 +109,14 @@ def add_imbalance_arguments(
     group.add_argument("--lds", action="store_true", help="label distribution smoothing")
     group.add_argument("--fds", action="store_true", help="feature distribution smoothing")
     for name in ("lds", "fds"):
-        group.add_argument(f"--{name}_kernel", choices=KERNELS, default="gaussian", help="kernel")
+        group.add_argument(
+            f"--{name}_kernel",
+            type=kernel,
+            default="gaussian",
+            metavar="KERNEL",
+            help=f"{', '.join(PUBLISHED_KERNELS)} as published, or a window of scipy.signal.windows: "
+            f"{', '.join(KERNELS[len(PUBLISHED_KERNELS) :])}",
+        )
         group.add_argument(
             f"--{name}_ks",
             type=number(int, 1, odd=True),
@@ -123,6 +150,19 @@ def add_imbalance_arguments(
         default="paper",
         help="FDS as the paper states it, or as the released age and STS-B code behaves",
     )
+    if neighbours is not None:
+        group.add_argument(
+            "--resample",
+            choices=("none", *METHODS),
+            default=None,
+            help="resample the training set, a baseline of the paper (default: none)",
+        )
+        group.add_argument(
+            "--neighbours",
+            type=number(int, 1),
+            default=neighbours,
+            help="nearest neighbours that --resample chooses from",
+        )
     group.add_argument(
         "--retrain_fc",
         action="store_true",
@@ -137,7 +177,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, **defaults: Any) -> 
     """Optimiser, schedule and stopping: the same flags everywhere, each data set with its own defaults."""
     group = parser.add_argument_group("training")
     group.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help="optimiser")
-    group.add_argument("--lr", type=number(float, POSITIVE), help="initial learning rate")
+    group.add_argument("--lr", "--learning-rate", type=number(float, POSITIVE), help="initial learning rate")
     group.add_argument("--batch_size", type=number(int, 1), help="samples in a step")
     group.add_argument("--loss", choices=tuple(LOSSES), help="training loss")
     group.add_argument("--huber_beta", type=number(float, POSITIVE), help="where the Huber loss turns linear")
@@ -179,13 +219,15 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, seed: int, seed_flags:
 def method_name(args: argparse.Namespace) -> str:
     """The part of a run's name that says the method, composed as published (plus FDS's variant)."""
 
-    def kernel(name: str) -> str:
+    def window(name: str) -> str:
         kind, ks, sigma = (getattr(args, f"{name}_{part}") for part in ("kernel", "ks", "sigma"))
-        return f"_{name}_{kind[:3]}_{ks}" + (f"_{sigma:g}" if kind in ("gaussian", "laplace") else "")
+        short = kind[:3] if kind in PUBLISHED_KERNELS else kind
+        return f"_{name}_{short}_{ks}" + (f"_{sigma:g}" if kind in SIGMA_KERNELS else "")
 
-    parts = [kernel("lds") if args.lds else f"_{args.reweight}" if args.reweight != "none" else ""]
+    parts = [f"_{args.resample}" if args.resample else ""]
+    parts += [window("lds") if args.lds else f"_{args.reweight}" if args.reweight != "none" else ""]
     if args.fds:
-        parts.append(f"{kernel('fds')}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}")
+        parts.append(f"{window('fds')}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}")
         parts.append("_released" if args.fds_variant == "released" else "")
     parts.append("_retrain_fc" if args.retrain_fc else "")
     return "".join(parts)
@@ -195,6 +237,8 @@ def resolve(args: argparse.Namespace, *, lds_reweight: str) -> None:
     """Fill in what one flag means for another; raises UserError where two do not go together."""
     if args.reweight is None:
         args.reweight = lds_reweight if args.lds else "none"
+    if getattr(args, "resample", None) in (None, "none"):
+        args.resample = args.neighbours = None  # as in the runs from before there were these flags
     if args.lds and args.reweight == "none":
         raise UserError("--lds smooths the density that --reweight divides by: drop --reweight none")
     if args.retrain_fc and not args.pretrained:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import convolve1d, gaussian_filter1d
-from scipy.signal.windows import triang
+from scipy.signal import windows
 
 from common.bins import Bins
 
-KERNELS = ("gaussian", "triang", "laplace")
+PUBLISHED_KERNELS = ("gaussian", "triang", "laplace")
+# Windows of scipy that need no parameter of their own, or take sigma for it. Not flattop: it dips below 0,
+# and a density must not.
+KERNELS = PUBLISHED_KERNELS + (
+    "barthann", "bartlett", "blackman", "blackmanharris", "bohman", "boxcar", "cosine", "exponential",
+    "general_gaussian", "hamming", "hann", "lanczos", "nuttall", "parzen", "taylor", "tukey",
+)  # fmt: skip
+SIGMA_KERNELS = ("gaussian", "laplace", "exponential", "general_gaussian")
 REWEIGHTS = ("none", "sqrt_inv", "inverse")
 
 
@@ -17,22 +24,26 @@ def get_lds_kernel_window(kernel: str, ks: int, sigma: float) -> np.ndarray:
 
     The published Gaussian is scipy's filter run on an impulse of length `ks`, whose border reflects: wider
     than a true Gaussian (5/2 is .858 .946 1 .946 .858). It is what every number of the paper was made with.
+    The other names are windows of `scipy.signal.windows` at their defaults, some of them 0 at both ends;
+    `sigma`, in bins, is the tau of exponential and the sig of general_gaussian with p = 1, a true Gaussian.
 
-    Raises ValueError for an unknown kernel, an even size or a sigma that is not positive.
+    Raises ValueError for an unknown kernel, an even size or, where it matters, a sigma that is not positive.
     """
     if kernel not in KERNELS:
         raise ValueError(f"kernel {kernel!r} is none of {', '.join(KERNELS)}")
     if ks < 1 or ks % 2 == 0:
         raise ValueError(f"kernel size {ks} is not a positive odd number")
-    if kernel == "triang":
-        return triang(ks)
-    if sigma <= 0:
+    if kernel in SIGMA_KERNELS and sigma <= 0:
         raise ValueError(f"kernel sigma {sigma} is not positive")
-    offset = np.arange(ks) - ks // 2
     if kernel == "gaussian":
-        window = gaussian_filter1d((offset == 0).astype(np.float64), sigma=sigma)
+        impulse = (np.arange(ks) == ks // 2).astype(np.float64)
+        window = gaussian_filter1d(impulse, sigma=sigma)
+    elif kernel in ("laplace", "exponential"):
+        window = np.exp(-np.abs(np.arange(ks) - ks // 2) / sigma)
+    elif kernel == "general_gaussian":
+        window = windows.general_gaussian(ks, p=1, sig=sigma)
     else:
-        window = np.exp(-np.abs(offset) / sigma)
+        window = getattr(windows, kernel)(ks).clip(min=0)  # rounding leaves some ends at -1e-17
     return window / window.max()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
@@ -20,6 +22,14 @@ class Highway(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         new, gate = super().forward(x).chunk(2, dim=-1)
         return torch.lerp(torch.relu(new), x, torch.sigmoid(gate))
+
+
+class Mix(NamedTuple):
+    """What makes sentences synthetic ones: the tokens `(m, T)` of others, their share, and noise to add."""
+
+    tokens: torch.Tensor
+    share: torch.Tensor  # (m, 1, 1), 0 for a sentence that stays itself
+    noise: torch.Tensor  # (m, T, d_word)
 
 
 class PairEncoder(nn.Module):
@@ -47,19 +57,31 @@ class PairEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.feature_dim = 8 * d_hid
 
-    def forward(self, inputs: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """`(tokens (2n, T), lengths (2n,) on the CPU)`, first sentences above second -> `(n, 8 d_hid)`."""
+    def forward(self, inputs: tuple) -> torch.Tensor:
+        """`(tokens (2n, T), lengths (2n,) on the CPU)`, first sentences above second -> `(n, 8 d_hid)`.
+
+        A `Mix` of all 2n sentences may follow.
+        """
         u, v = self.encode(*inputs).chunk(2)
         return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
 
-    def encode(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def encode(self, tokens: torch.Tensor, lengths: torch.Tensor, mix: Mix | None = None) -> torch.Tensor:
         """Each sentence's maximum over its real tokens, `(m, 2 d_hid)`."""
-        packed = pack_padded_sequence(tokens, lengths, batch_first=True, enforce_sorted=False)
-        words = self.embedding(packed.data)
+        inputs = tokens if mix is None else self.mixed(tokens, mix)
+        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        words = self.embedding(packed.data) if mix is None else packed.data
         for layer in self.highway:
             words = layer(words)
         states, _ = self.lstm(_with(packed, self.dropout(words)))
         return _max_over_tokens(_with(states, self.dropout(states.data)))
+
+    def mixed(self, tokens: torch.Tensor, mix: Mix) -> torch.Tensor:
+        """The word vectors of synthetic sentences, `(m, T, d_word)`; padding counts as zeros."""
+        # Not only by padding_idx: its row is zero in GloVe's vectors, but not in ones from scratch.
+        mine, theirs = (
+            self.embedding(t) * (t != self.embedding.padding_idx)[..., None] for t in (tokens, mix.tokens)
+        )
+        return torch.lerp(mine, theirs, mix.share) + mix.noise
 
 
 def _max_over_tokens(packed: PackedSequence) -> torch.Tensor:

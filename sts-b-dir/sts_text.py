@@ -236,6 +236,9 @@ class PairSplit:
         self._targets = torch.tensor(self.labels)[:, None]
         self.weights = weights  # float32 (N,) or None, may be set later
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
         """Inputs are the tokens, int64 `(2n, T)`, first sentences above second, and their lengths `(2n,)`.
 

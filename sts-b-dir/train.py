@@ -18,10 +18,12 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from sts_model import PairEncoder
-from sts_text import load_corpus, load_word_vectors
+from sts_resample import resample_pairs
+from sts_text import Vocabulary, load_corpus, load_word_vectors
 
 from common import cli
 from common.bins import Bins
@@ -36,7 +38,7 @@ DATA = cli.ROOT / "data"
 def parser() -> cli.Parser:
     """Every flag of the published script, under its name and with its default, and ours."""
     parser = cli.Parser(prog="sts-b-dir/train.py", description=__doc__.splitlines()[0])
-    cli.add_imbalance_arguments(parser, bucket_num=50, bucket_start=0)
+    cli.add_imbalance_arguments(parser, bucket_num=50, bucket_start=0, neighbours=7)
     cli.add_training_arguments(
         parser,
         lr=1e-4,
@@ -121,23 +123,42 @@ def load(args: argparse.Namespace) -> Data:
     shots = Shots(bins, bins.counts(corpus.train.labels), standin.many_above or 100, standin.few_below or 30)
     # --bucket_num moves the bins of LDS and FDS, but not those of the shots, as published.
     bins = Bins.uniform(0, 5, args.bucket_num)
-    return Data(corpus.train, corpus.val, corpus.test, bins, shots, standin.note, extra=corpus.vocabulary)
+    training, vectors = corpus.train, None
+    if args.resample and not args.evaluate:
+        vectors = word_vectors(args, corpus.vocabulary)
+        training = resample_pairs(args, training, shots, vectors)
+    text = Text(corpus.vocabulary, vectors)
+    return Data(training, corpus.val, corpus.test, bins, shots, standin=standin.note, extra=text)
+
+
+class Text(NamedTuple):
+    """What `build` reads: the vocabulary, and its word vectors where they are known already."""
+
+    vocabulary: Vocabulary
+    vectors: torch.Tensor | None
+
+
+def word_vectors(args: argparse.Namespace, vocabulary: Vocabulary) -> torch.Tensor:
+    """One row per word, float32 `(V, d_word)`: from the file, or random with `--glove 0`."""
+    if not args.glove:
+        return torch.nn.init.xavier_uniform_(torch.empty(len(vocabulary), args.d_word))
+    vectors, found = load_word_vectors(
+        args.word_embs_file, vocabulary, args.d_word, lowercase=args.word_embs_lowercase, seed=args.seed
+    )
+    log.info(
+        "Word vectors: %s of %s words found in %s",
+        f"{found:,}", f"{len(vocabulary) - 2:,}", args.word_embs_file,
+    )  # fmt: skip
+    return vectors
 
 
 def build(args: argparse.Namespace, data: Data) -> PairEncoder:
     """The encoder; word vectors are read only where a checkpoint will not bring its own."""
-    shape = (len(data.extra), args.d_word)
+    vocabulary, vectors = data.extra
     if args.evaluate or args.pretrained:
-        vectors = torch.zeros(shape)
-    elif args.glove:
-        vectors, found = load_word_vectors(
-            args.word_embs_file, data.extra, args.d_word, lowercase=args.word_embs_lowercase, seed=args.seed
-        )
-        log.info(
-            "Word vectors: %s of %s words found in %s", f"{found:,}", f"{shape[0] - 2:,}", args.word_embs_file
-        )
-    else:
-        vectors = torch.nn.init.xavier_uniform_(torch.empty(shape))
+        vectors = torch.zeros(len(vocabulary), args.d_word)
+    elif vectors is None:
+        vectors = word_vectors(args, vocabulary)
     return PairEncoder(
         vectors,
         args.d_hid,
@@ -164,7 +185,6 @@ TASK = Task(
     lds_reweight="inverse",
     target_scale=5.0,
     focal_beta=20.0,
-    adam_weight_decay=1e-5,
     select="mse",
     metrics=("mse", "mae", "gm_nonzero", "pearson", "spearman"),
     table=("mse", "pearson"),

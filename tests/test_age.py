@@ -243,7 +243,7 @@ def test_the_help_says_what_differs_and_which_row(capsys):
         ("--eval", "unknown argument --eval"),
         ("--img_size 4", "--img_size: '4' is no whole number of at least 8"),
         ("--epoch 0", "--epoch: '0' is no whole number"),
-        ("--lr -1", "--lr: '-1' is no finite number"),
+        ("--lr -1", "--lr/--learning-rate: '-1' is no finite number"),
         ("--fds_ks 4", "--fds_ks: '4' is no odd whole number"),
         ("--bin_width 0", "--bin_width: '0' is no finite number"),
         ("--bad_images maybe", "--bad_images: invalid choice: 'maybe'"),

@@ -13,6 +13,7 @@ from sts_corpus import PROG, call, command, run_dir, train, write_corpus
 
 from common import cli
 from common.errors import RunFailed, UserError
+from common.lds import KERNELS
 from common.report import Progress, shot_text, start_logging, stop_logging
 
 PUBLISHED = {  # flag: (a value to give, the default: the published one but for `cuda`)
@@ -124,6 +125,8 @@ TAIL = "mse_seed_111_valint_400_patience_10_adam_0.0001_128"
         ("--lds --lds_sigma 1.5", f"sts_lds_gau_5_1.5_{TAIL}"),
         ("--lds --lds_kernel triang", f"sts_lds_tri_5_{TAIL}"),
         ("--lds --lds_kernel laplace", f"sts_lds_lap_5_2_{TAIL}"),
+        ("--lds --lds_kernel hann --lds_sigma 9", f"sts_lds_hann_5_{TAIL}"),
+        ("--fds --fds_kernel general_gaussian", f"sts_fds_general_gaussian_5_2_0_1_0.9_{TAIL}"),
         ("--fds", f"sts_fds_gau_5_2_0_1_0.9_{TAIL}"),
         ("--fds --fds_kernel triang --start_update 1 --start_smooth 2", f"sts_fds_tri_5_1_2_0.9_{TAIL}"),
         ("--fds --fds_mmt 0.99", f"sts_fds_gau_5_2_0_1_0.99_{TAIL}"),
@@ -163,6 +166,20 @@ def test_lds_alone_takes_the_scheme_of_the_task():
 def test_lds_is_inverse_on_sts_b(corpus, capsys):
     assert call(command(corpus, "--lds --max_vals 1")) == 0
     assert "Loss mse, re-weighting inverse, LDS gaussian 5/2, FDS off" in capsys.readouterr().out
+
+
+def test_a_window_of_scipy_trains(corpus, capsys):
+    assert call(command(corpus, "--lds --fds --lds_kernel hann --fds_kernel boxcar --max_vals 1")) == 0
+    assert "LDS hann 5/2, FDS boxcar 5/2" in capsys.readouterr().out
+
+
+def test_run_names_of_two_windows_differ():
+    names = []
+    for kernel in KERNELS:
+        args = parse(f"--lds --fds --lds_kernel {kernel} --fds_kernel {kernel}")
+        cli.resolve(args, lds_reweight="inverse")
+        names.append(train.run_name(args))
+    assert len(set(names)) == len(KERNELS) > 15
 
 
 def test_lds_without_weights_is_refused(capsys):
@@ -219,6 +236,9 @@ def test_a_missing_first_stage_is_named(corpus, capsys):
         ("--loss mae", ["--loss", "invalid choice: 'mae'", "focal_mse"]),
         ("--reweight sqrt", ["--reweight", "invalid choice: 'sqrt'", "sqrt_inv"]),
         ("--lds_kernel box", ["--lds_kernel", "invalid choice: 'box'", "triang"]),
+        ("--lds_kernel han", ["--lds_kernel", "invalid choice: 'han'", "did you mean hann?", "cosine"]),
+        ("--fds_kernel gausian", ["--fds_kernel", "invalid choice: 'gausian'", "did you mean gaussian?"]),
+        ("--fds_kernel kaiser", ["--fds_kernel", "'kaiser'", "needs a parameter of its own", "hann"]),
         ("--glove 2", ["--glove", "invalid choice: 2"]),
         ("--lr", ["--lr", "expected one argument"]),
     ],

@@ -15,7 +15,7 @@ import torch
 from runs import FILES, assert_same_end, history, in_child, outcome, read, same
 from tiny_depth import PROG, call, command, run_dir, tiny_nyud2, train
 
-from common import engine
+from common import cli, engine
 from common.cli import ROOT
 from common.fds import FDS
 
@@ -139,6 +139,7 @@ def test_published_flags_and_names():
         "--bucket_start 7 --fds_mmt 0.9 --reweight inverse"
     )
     args = train.parser().parse_args(line.split())
+    cli.resolve(args, lds_reweight="inverse")
     assert train.run_name(args) == "y_lds_gau_5_2_fds_gau_5_2_0_1_0.9_lr_0.0001_bs_32_seed_0"
     assert (args.bucket_num, args.bucket_start, args.must_resume) == (100, 7, True)
 

@@ -1,5 +1,6 @@
 """Bins, kernels and weights against the reference numbers, and their properties."""
 
+import inspect
 import json
 
 import numpy as np
@@ -8,9 +9,18 @@ import torch
 from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import signal
 
 from common.bins import Bins
-from common.lds import bin_weights, get_lds_kernel_window, sample_weights
+from common.fds import FDS
+from common.lds import (
+    KERNELS,
+    PUBLISHED_KERNELS,
+    bin_weights,
+    get_lds_kernel_window,
+    sample_weights,
+    smooth_counts,
+)
 
 
 def published_key(key):
@@ -29,20 +39,68 @@ def test_kernels(golden):
         np.testing.assert_allclose(window / window.sum(), windows["fds"], rtol=1e-6)
 
 
-@given(
-    st.sampled_from(["gaussian", "triang", "laplace"]), st.integers(0, 10), st.floats(0.3, 9, allow_nan=False)
-)
+@given(st.sampled_from(KERNELS), st.integers(0, 10), st.floats(0.3, 9, allow_nan=False))
 def test_windows_are_symmetric_with_maximum_1(kernel, half, sigma):
     window = get_lds_kernel_window(kernel, 2 * half + 1, sigma)
     assert len(window) == 2 * half + 1
-    assert window.max() == 1
+    assert window.max() == 1 and window.min() >= 0
     if kernel != "gaussian":  # the published filter reflects, and dips in the middle where sigma exceeds ks
         assert window[half] == 1
-    np.testing.assert_allclose(window, window[::-1])
+    np.testing.assert_allclose(window, window[::-1], atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", KERNELS[len(PUBLISHED_KERNELS) :])
+@pytest.mark.parametrize("ks", [1, 5, 9])
+def test_other_windows_are_those_of_scipy(kernel, ks):
+    parameters = {"exponential": {"tau": 2.0}, "general_gaussian": {"p": 1, "sig": 2.0}}.get(kernel, {})
+    window = getattr(signal.windows, kernel)(ks, **parameters)
+    ours = get_lds_kernel_window(kernel, ks, 2)
+    np.testing.assert_allclose(ours, window / window.max(), atol=1e-12)
+    in_fds = FDS(2, kernel=kernel, ks=ks, sigma=2).kernel_window
+    np.testing.assert_allclose(in_fds, window / window.sum(), atol=1e-7)
+
+
+def test_every_symmetric_window_of_scipy_is_there_unless_it_cannot_be():
+    """What is left out asks for a parameter that no flag gives, or is no density."""
+    for name in set(signal.windows.__all__) - set(KERNELS):
+        parameters = inspect.signature(getattr(signal.windows, name)).parameters.values()
+        asked = [parameter for parameter in parameters if parameter.default is parameter.empty]
+        assert len(asked) > 1 or getattr(signal.windows, name)(9).min() < -0.01, name
+
+
+def test_a_true_gaussian():
+    window = get_lds_kernel_window("general_gaussian", 5, 2)
+    np.testing.assert_allclose(window, [np.exp(-0.5), np.exp(-0.125), 1, np.exp(-0.125), np.exp(-0.5)])
+
+
+def test_a_window_with_zeros_at_its_ends_smooths_over_the_others():
+    counts = np.array([0.0, 0, 8, 0, 0, 0, 4])
+    smoothed = smooth_counts(counts, get_lds_kernel_window("hann", 5, 2))
+    np.testing.assert_allclose(smoothed, [0, 4, 8, 4, 0, 2, 4], atol=1e-12)
+
+
+@given(st.sampled_from(KERNELS), st.lists(st.integers(0, 50), min_size=1, max_size=99), st.integers(0, 4))
+def test_weights_have_mean_1_under_every_window(kernel, ages, half):
+    labels, bins = np.array(ages, np.float32), Bins.integers(0, 60)
+    how = {"reweight": "sqrt_inv", "lds": True, "lds_kernel": kernel, "lds_ks": 2 * half + 1}
+    weights = sample_weights(labels, bins, **how)
+    assert (weights > 0).all()
+    assert weights.mean() == pytest.approx(1, rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    "kernel, ks, sigma", [("gaussian", 4, 2), ("box", 5, 2), ("laplace", 5, 0), ("triang", -1, 2)]
+    "kernel, ks, sigma",
+    [
+        ("gaussian", 4, 2),
+        ("box", 5, 2),
+        ("laplace", 5, 0),
+        ("triang", -1, 2),
+        ("kaiser", 5, 2),
+        ("flattop", 5, 2),
+        ("hann", 4, 2),
+        ("exponential", 5, 0),
+        ("general_gaussian", 5, -1),
+    ],  # fmt: skip
 )
 def test_bad_kernels_are_refused(kernel, ks, sigma):
     with pytest.raises(ValueError):
