@@ -6,7 +6,7 @@ python nyud2-dir/test.py --eval_model CKPT
 import sys
 from collections.abc import Sequence
 
-from train import main as train
+import depth_task
 
 from common.cli import run_command
 
@@ -16,7 +16,7 @@ PROG = "nyud2-dir/test.py"
 def main(argv: Sequence[str] | None = None) -> int:
     """`train.py --evaluate`; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    return train(["--evaluate", *words], prog=PROG)
+    return depth_task.main(PROG, __doc__, ["--evaluate", *words])
 
 
 if __name__ == "__main__":

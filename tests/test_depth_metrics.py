@@ -4,13 +4,13 @@ import json
 import pickle
 from types import SimpleNamespace
 
+import depth_task
 import numpy as np
 import pytest
 import torch
 from depth_metrics import METRICS, NEAREST, DepthMetrics
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_depth import train
 
 from common.depth import DEPTH_BINS
 
@@ -19,9 +19,9 @@ def evaluator(golden, *, test=True):
     counts = np.array(json.loads((golden / "nyu_weights.json").read_text())["counts"])
     split = object()
     data = SimpleNamespace(
-        bins=DEPTH_BINS, shots=train.shots(counts, None, None), test=split if test else None
+        bins=DEPTH_BINS, shots=depth_task.shots(counts, None, None), test=split if test else None
     )
-    return DepthMetrics(train.TASK, split, data)
+    return DepthMetrics(depth_task.TASK, split, data)
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import json
 from urllib.error import URLError
 
 import depth_model
+import depth_task
 import numpy as np
 import pytest
 import torch
 import torchvision
 from depth_model import IMAGENET, DepthEncoder, depth_head, imagenet_file, load_blocks
-from tiny_depth import train
 
 from common.checkpoint import renamed
 from common.errors import UserError
@@ -23,7 +23,7 @@ def regressor():
 
 
 def published_key(key):
-    return next(iter(renamed({key: 0}, train.TASK.key_map))).removeprefix("module.")
+    return next(iter(renamed({key: 0}, depth_task.TASK.key_map))).removeprefix("module.")
 
 
 def filled(key, value, number):
