@@ -1,0 +1,132 @@
+"""What data/sources.toml says of the data sets: which files they are, where those come from and land."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unpack import Limits
+from whole_files import Expected
+
+from common import cli
+from common.errors import UserError
+
+DATA = cli.ROOT / "data"
+SOURCES = DATA / "sources.toml"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to download; data/sources.toml says what each field means."""
+
+    at: str = ""
+    name: str = ""
+    bytes: int | None = None
+    about: int = 0
+    digest: str = ""
+    to: str = ""
+    unpack: Mapping[str, int] = field(default_factory=dict)
+    holds: Mapping[str, str] = field(default_factory=dict)
+    images: str = ""
+    names: str | None = None
+    vectors: str = ""
+    source: str = ""
+
+    @property
+    def filename(self) -> str:
+        """What it is called."""
+        return self.name or Path(self.to).name or self.at.rpartition("/")[2]
+
+    @property
+    def path(self) -> str:
+        """Where it is below the address of a mirror: as in the published repository or the registry."""
+        kind, _, path = self.at.partition(":")
+        return path if kind in ("published", "npm") else self.filename
+
+    @property
+    def lands(self) -> dict[str, str]:
+        """The paths that it brings, below the data set's folder, and the digest of each ("" for unknown)."""
+        made = self.images or self.vectors
+        return {self.to: self.digest} if self.to else {made: ""} if made else dict(self.holds)
+
+    @property
+    def expected(self) -> Expected:
+        """What it must be."""
+        return Expected(self.bytes, self.digest)
+
+    @property
+    def limits(self) -> Limits:
+        """The most that it may hold as an archive."""
+        return Limits(**self.unpack)
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes as far as it is known, else 0."""
+        return self.bytes or self.about
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A name that can be downloaded."""
+
+    name: str
+    terms: str
+    next: str
+    files: tuple[File, ...]
+    ask: str = ""
+    folder: str = ""
+
+    @property
+    def home(self) -> Path:
+        """The folder where train.py and prepare.py look for it."""
+        return DATA / (self.folder or self.name)
+
+    def chosen(self, source: str) -> tuple[File, ...]:
+        """Its files of this `--source`; raises UserError if there is none."""
+        files = tuple(file for file in self.files if file.source == source)
+        if not files:
+            others = {file.source for file in self.files} - {""}
+            told = f"it has {', '.join(sorted(others))}" if others else "leave the flag out"
+            raise UserError(f"--source {source}: {self.name} has no such source; {told}")
+        return files
+
+
+class Sources:
+    """The content of data/sources.toml."""
+
+    def __init__(self, path: Path = SOURCES) -> None:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        self.addresses: dict[str, str] = content.pop("addresses")
+        self.data_sets = {
+            name: DataSet(name=name, **{**table, "files": tuple(File(**file) for file in table["files"])})
+            for name, table in content.items()
+        }
+
+    def url(self, file: File, mirror: str) -> str:
+        """Where to download a file from: `mirror`, which may be its whole address, or where the file says."""
+        if mirror:
+            whole = mirror.rpartition("/")[2] == file.filename
+            return mirror if whole else f"{mirror.rstrip('/')}/{file.path}"
+        kind, _, rest = file.at.partition(":")
+        if kind == "npm":
+            return f"{npm_registry()}/{rest}"
+        return self.addresses[kind].format(rest) if kind in self.addresses else file.at
+
+
+def npm_registry() -> str:
+    """The address of the registry that npm is set to; raises UserError where there is no npm to ask."""
+    found = ""
+    if shutil.which("npm"):
+        command = ["npm", "config", "get", "registry"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    if not found.startswith(("https://", "http://")):
+        raise UserError(
+            "--source npm: the address of the registry is the one that npm is set to, and there is no npm to "
+            "tell it: install npm, or give the address with --mirror"
+        )
+    return found.rstrip("/")
