@@ -27,10 +27,10 @@ from common.task import Data, Task, read_standin
 AGES = Bins.integers(0, LAST_AGE)
 MANY_ABOVE, FEW_BELOW = 100, 20  # the published shots; a stand-in brings its own
 SOURCES = {
-    "agedb": "AgeDB comes on request from https://ibug.doc.ic.ac.uk/resources/agedb/, and python "
+    "agedb": "AgeDB comes on request: python scripts/download.py agedb says how, and python "
     "scripts/prepare.py agedb writes its CSV",
-    "imdb-wiki": "the faces are at https://data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki/, and the CSV is in "
-    "the published repository, YyzHarry/imbalanced-regression, imdb-wiki-dir/data",
+    "imdb-wiki": "python scripts/download.py imdb-wiki gets the faces, and python scripts/prepare.py "
+    "imdb-wiki writes their CSV",
 }
 RESNETS = tuple(name for name in torchvision.models.list_models(torchvision.models) if "resne" in name)
 

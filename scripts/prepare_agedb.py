@@ -21,7 +21,7 @@ from common.splits import OLDEST, Rows, read_rows, some
 ORDER = cli.ROOT / "data" / "agedb_order.json"
 NAME = re.compile(r"([0-9]{1,9})_.+_(-?[0-9]{1,9})_[mf]\.(?i:jpg)")
 GET_AGEDB = (
-    "AgeDB comes on request from https://ibug.doc.ic.ac.uk/resources/agedb/, a stand-in from "
+    "AgeDB comes on request: python scripts/download.py agedb says how; a stand-in from "
     "python scripts/make_standin.py agedb"
 )
 UNREADABLE = re.compile("[\ud800-\udfff]")  # how Python shows bytes of a name that are not UTF-8
@@ -88,7 +88,7 @@ def read_names(folder: Path) -> dict[int, tuple[int, str]]:
     refuse(
         [name for name in names if UNREADABLE.search(name)],
         "have names that are not UTF-8",
-        "rename them, as with convmv -f cp850 -t utf8 -r --notest; only the number and the age matter",
+        "rename them, as with convmv -f cp866 -t utf8 -r --notest; only the number and the age matter",
     )
     refuse(
         [name for name, match in found.items() if not 0 <= int(match[2]) <= OLDEST],

@@ -24,11 +24,11 @@ PADDING, UNKNOWN = 0, 1
 SPECIAL_WORDS = ("@@PADDING@@", "@@UNKNOWN@@")
 
 _GET_DATA = (
-    "the published repository, YyzHarry/imbalanced-regression, has them in sts-b-dir/glue_data/STS-B, "
-    "`python scripts/make_standin.py sts-b --out DIR` writes a stand-in, --data_dir says where they are"
+    "python scripts/download.py sts-b and then python scripts/prepare.py sts-b make them, "
+    "python scripts/make_standin.py sts-b --out DIR writes a stand-in, --data_dir says where they are"
 )
 _GET_VECTORS = (
-    "GloVe is at https://nlp.stanford.edu/projects/glove/, --word_embs_file says where the file is, "
+    "python scripts/download.py glove gets it, --word_embs_file says where the file is, "
     "--glove 0 does without"
 )
 _NUMBERS_AT_END = re.compile(rb"(?: [-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)*$")

@@ -541,7 +541,7 @@ def test_a_missing_data_folder_says_how_to_get_it(capsys, tmp_path):
     for folder, name in (("agedb-dir", "agedb"), ("imdb-wiki-dir", "imdb-wiki")):
         told = (
             tmp_path / f"none/{name.replace('-', '_')}.csv: there is no such file",
-            {"agedb": "https://ibug.doc.ic.ac.uk/resources/agedb/", "imdb-wiki": "rrothe/imdb-wiki"}[name],
+            f"python scripts/download.py {name}",
             f"python scripts/make_standin.py {name}",
         )
         refused(command(tmp_path / "none"), capsys, *told, folder=folder)
@@ -549,7 +549,7 @@ def test_a_missing_data_folder_says_how_to_get_it(capsys, tmp_path):
 
 def test_a_table_without_its_images_says_how_to_get_them(data, capsys):
     shutil.rmtree(data / "faces")
-    told = (data, "holds none of the 128 images of agedb.csv", "https://ibug.doc.ic.ac.uk")
+    told = (data, "holds none of the 128 images of agedb.csv", "scripts/download.py agedb")
     refused(command(data), capsys, *told)
 
 

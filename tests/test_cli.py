@@ -251,7 +251,7 @@ def test_missing_data_name_the_files_and_how_to_get_them(tmp_path, capsys):
     argv = command(tmp_path / "nowhere")
     fails(
         argv, capsys, tmp_path / "nowhere", "train_new.tsv, dev_new.tsv, test_new.tsv", "no such folder",
-        "YyzHarry/imbalanced-regression", "scripts/make_standin.py sts-b", "--data_dir",
+        "scripts/download.py sts-b", "scripts/make_standin.py sts-b", "--data_dir",
     )  # fmt: skip
     assert not run_dir(argv).exists()  # nothing is left that a command with the right --data_dir would meet
     assert call(command(write_corpus(tmp_path / "here"), "--max_vals 1")) == 0
@@ -269,7 +269,7 @@ def test_missing_word_vectors_are_named(corpus, tmp_path, capsys):
         argv,
         capsys,
         tmp_path / "v.txt",
-        "https://nlp.stanford.edu/projects/glove/",
+        "scripts/download.py glove",
         "--word_embs_file",
         "--glove 0",
     )

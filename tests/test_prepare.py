@@ -458,7 +458,7 @@ def test_blob_id():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], r"holds no image.*https://ibug.*make_standin\.py agedb"),
+        ([], r"holds no image.*download.py agedb says how.*make_standin\.py agedb"),
         (["readme.txt"], "holds no image"),
         (
             ["1_A_30_m.jpg", "b.jpg", "2_C_30_x.jpg", "d_D_30_m.jpg", "3_E_30.jpg", "4_F_30_f.png"],
@@ -492,7 +492,7 @@ def test_name_that_is_not_utf8(tmp_path):
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(UserError, match=r"AgeDB: there is no such folder.*https://ibug.*make_standin"):
+    with pytest.raises(UserError, match=r"AgeDB: there is no such folder.*download.py agedb says how.*make_standin"):
         run(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
