@@ -276,7 +276,7 @@ def run_command(prog: str, command: Callable[[], int]) -> int:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
-        print(f"{prog}: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"{prog}: stopped; nothing is lost, the same command goes on", file=sys.stderr)
         return 130
 
 

@@ -15,6 +15,8 @@ from PIL import Image, UnidentifiedImageError
 
 from common.bins import Bins
 from common.errors import UserError
+from common.metrics import Shots
+from common.task import Standin
 
 DEPTH_BINS = Bins.uniform(0, 10, 100)  # of 0.1 m
 FIRST_BIN = 7  # no training pixel is nearer than 0.7 m
@@ -125,3 +127,31 @@ def to_metres(stored: Image.Image, *, test: bool) -> np.ndarray:
     """Depth in metres, float32 of the image's size, in the published order of operations."""
     values = np.asarray(stored).astype(np.float32)
     return values / np.float32(1000) if test else values / np.float32(255) * np.float32(MAX_DEPTH)
+
+
+def read_mask(file: Path, images: int) -> np.ndarray:
+    """The balanced test mask, `(images, 228, 304)`, mapped from the disk; raises UserError for another."""
+    shape = (images, HEIGHT, WIDTH)
+    try:
+        mask = np.load(file, mmap_mode="r")
+    except FileNotFoundError:
+        raise UserError(
+            f"{file}: there is no such file; python scripts/prepare.py nyud2 draws it, "
+            "python scripts/download.py splits gets the published one"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); delete it and prepare it again") from error
+    if mask.shape != shape or mask.dtype.kind not in "bu":
+        raise UserError(
+            f"{file}: has shape {mask.shape} and type {mask.dtype}, not {shape} of uint8, a mask for each "
+            f"row of {TEST_CSV}; python scripts/prepare.py nyud2 --overwrite draws it anew"
+        )
+    return mask
+
+
+def shots_of(counts: np.ndarray, standin: Standin) -> Shots:
+    """The published thresholds in proportion to the training pixels `(100,)`; a stand-in has its own."""
+    share = counts.sum() / TRAINING_PIXELS
+    many = MANY_ABOVE * share if standin.many_above is None else standin.many_above
+    few = FEW_BELOW * share if standin.few_below is None else standin.few_below
+    return Shots(DEPTH_BINS, counts, many, few)

@@ -202,7 +202,7 @@ def write_together(files: Mapping[Path, Callable[[Path], None]]) -> None:
         for file, part in temporary.items():
             part.replace(file)
     except OSError as error:
-        raise UserError(f"{file}: cannot be written ({error.strerror}); choose another --out") from error
+        raise UserError(f"{file}: cannot be written ({error.strerror}); choose another place") from error
     finally:
         for part in temporary.values():
             with contextlib.suppress(OSError):  # most are not there any more, or never were

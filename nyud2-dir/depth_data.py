@@ -228,26 +228,6 @@ def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair],
     return split[0], split[1]
 
 
-def read_mask(file: Path, images: int) -> np.ndarray:
-    """The balanced test mask, `(images, 228, 304)`, mapped from the disk; raises UserError for another."""
-    shape = (images, files.HEIGHT, files.WIDTH)
-    try:
-        mask = np.load(file, mmap_mode="r")
-    except FileNotFoundError:
-        raise UserError(
-            f"{file}: there is no such file; python scripts/prepare.py nyud2 draws it, "
-            "python scripts/download.py splits gets the published one"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); delete it and prepare it again") from error
-    if mask.shape != shape or mask.dtype.kind not in "bu":
-        raise UserError(
-            f"{file}: has shape {mask.shape} and type {mask.dtype}, not {shape} of uint8, a mask for each "
-            f"row of {files.TEST_CSV}; python scripts/prepare.py nyud2 --overwrite draws it anew"
-        )
-    return mask
-
-
 def read_counts(folder: Path, images: int, published: Path) -> np.ndarray:
     """Training pixels in each bin, int64 `(100,)`: of `depth_counts.json`, or else the published ones.
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from depth_data import DepthSplit, Sizes, hold_out, read_counts, read_mask, weight_table
+from depth_data import DepthSplit, Sizes, hold_out, read_counts, weight_table
 from depth_metrics import METRICS, DepthMetrics
 from depth_model import IMAGENET, DepthEncoder, depth_head, imagenet_file, load_blocks
 
@@ -17,7 +17,6 @@ from common import cli
 from common import depth as files
 from common.command import run
 from common.errors import UserError
-from common.metrics import Shots
 from common.task import Data, Task, read_standin
 
 log = logging.getLogger("dir")
@@ -99,7 +98,7 @@ def load(args: argparse.Namespace) -> Data:
     """The splits; the published counts or those of `depth_counts.json` give shots and weights."""
     sizes, folder, workers = Sizes.of(args.img_size), args.data_dir, min(args.workers, os.cpu_count() or 1)
     test = files.read_pairs(folder, files.TEST_CSV)
-    mask = read_mask(folder / files.MASK, len(test))
+    mask = files.read_mask(folder / files.MASK, len(test))
     # Evaluation needs no training images.
     known = args.evaluate and not (folder / files.TRAIN_CSV).exists()
     train = [] if known else files.read_pairs(folder, files.TRAIN_CSV)
@@ -133,7 +132,7 @@ def load(args: argparse.Namespace) -> Data:
     return Data(
         **splits,
         bins=files.DEPTH_BINS,
-        shots=shots(counts, standin.many_above, standin.few_below),
+        shots=files.shots_of(counts, standin),
         standin=standin.note,
         selected_on="validation" if held else "test",
     )
@@ -144,14 +143,6 @@ def check_there(pair: files.Pair) -> None:
     for file in pair:
         if not file.is_file():
             raise UserError(f"{file}: there is no such file; {files.GET_NYUD2}")
-
-
-def shots(counts: Any, many_above: float | None, few_below: float | None) -> Shots:
-    """The published thresholds in proportion to the training pixels; a stand-in brings its own."""
-    share = counts.sum() / files.TRAINING_PIXELS
-    many = files.MANY_ABOVE * share if many_above is None else many_above
-    few = files.FEW_BELOW * share if few_below is None else few_below
-    return Shots(files.DEPTH_BINS, counts, many, few)
 
 
 def build(args: argparse.Namespace, data: Data) -> DepthEncoder:

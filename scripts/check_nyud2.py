@@ -19,18 +19,17 @@ from common.depth import (
     COUNTS,
     DEPTH_BINS,
     FIRST_BIN,
-    HEIGHT,
     MASK,
     SUBSET_CSV,
     TEST_CSV,
     TRAIN_CSV,
-    WIDTH,
     Pair,
     centre_crop,
     counted_depth,
     open_image,
     open_test_depth,
     open_train_depth,
+    read_mask,
     read_pairs,
     shrink,
     to_metres,
@@ -144,21 +143,6 @@ def check_mask(file: Path, test: Sequence[Pair] | None, images: int, report: Rep
         return
     report.expect("masked test pixels of each depth bin", int(found[0]), "mask")
     report.expect("depth bins with masked test pixels", len(far[far > 0]), "mask_bins")
-
-
-def read_mask(file: Path, images: int) -> np.ndarray:
-    """The mask, `(images, 228, 304)` of 0 and 1; raises UserError if it is not there or another."""
-    try:
-        mask = np.load(file, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{file}: there is no such file; python scripts/prepare.py nyud2 writes it"
-        ) from error
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); replace the file") from error
-    if mask.shape != (images, HEIGHT, WIDTH):
-        raise UserError(f"{file}: is of shape {mask.shape}, not {(images, HEIGHT, WIDTH)}; replace the file")
-    return mask
 
 
 def _in_threads(function: Callable[[Pair], T], pairs: Sequence[Pair], what: str) -> Iterator[T]:

@@ -2,6 +2,7 @@
 
     python scripts/make_standin.py agedb --out data/standin/agedb --scale 0.2 --img_size 48
     python scripts/make_standin.py sts-b --out data/standin/sts-b --scale 0.3
+    python scripts/make_standin.py nyud2 --out data/standin/nyud2 --scale 0.01
 
 The labels follow the real histogram, scaled, and the published split rule; the shot thresholds are scaled
 too and stand in `standin.json`, which every table that uses the data prints. Same arguments, same bytes.
@@ -22,14 +23,18 @@ from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
+import prepare_nyud2
+import standin_frames
 from standin_faces import Face, contact_sheet, save
 from standin_text import write_corpus
 
 from common import cli
+from common.depth import FEW_BELOW, MANY_ABOVE
 from common.errors import UserError
 from common.report import Progress, start_logging
 from common.rundir import read_json
 from common.splits import balanced_split
+from common.task import Standin
 
 NAMES = ("Anna", "Boris", "Chen", "Dana", "Emil", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")
 SURNAMES = (
@@ -134,6 +139,17 @@ def draw_imdb_wiki(folder: Path, args: argparse.Namespace) -> None:
     draw_faces(folder, args, csv_name="imdb_wiki.csv", path_of=imdb_wiki_path, cap=150, people=10)
 
 
+def draw_nyud2(folder: Path, args: argparse.Namespace) -> None:
+    """Rooms with NYUD2's histogram of depth, in its layout, and what prepare.py makes of them."""
+    counts = prepare_nyud2.published_counts()
+    frames = scaled(counts.images, args.scale), max(standin_frames.LEAST_TEST, scaled(654, args.scale))
+    with Pool(initializer=leave_signals_to_the_parent) as pool:
+        standin_frames.write_rooms(pool, folder, args.seed, frames, counts.counts, args.contact_sheet)
+    told = describe(args)
+    standin = Standin(str(told["note"]), float(told["many_above"]), float(told["few_below"]))
+    prepare_nyud2.prepare(folder, args.seed, standin)
+
+
 FACES = "drawn faces with the real age histogram and the published split rule; no photographs"
 # name -> how to draw it, its shot thresholds at scale 1, what it is
 STANDINS: dict[str, tuple[Callable[[Path, argparse.Namespace], None], tuple[float, float], str]] = {
@@ -144,6 +160,11 @@ STANDINS: dict[str, tuple[Callable[[Path, argparse.Namespace], None], tuple[floa
         (100, 30),
         "paraphrases from templates with the real score histogram; no real sentences",
     ),
+    "nyud2": (
+        draw_nyud2,
+        (MANY_ABOVE, FEW_BELOW),
+        "rendered rooms with the real histogram of depth; no photographs",
+    ),
 }
 
 
@@ -152,7 +173,7 @@ def describe(args: argparse.Namespace) -> dict[str, object]:
     _, (many, few), note = STANDINS[args.name]
     told = {"dataset": args.name, "scale": args.scale, "seed": args.seed}
     told |= {"many_above": many * args.scale, "few_below": few * args.scale, "note": note}
-    return told if args.name == "sts-b" else told | {"img_size": args.img_size}
+    return told if args.name in ("sts-b", "nyud2") else told | {"img_size": args.img_size}
 
 
 @contextmanager
@@ -192,7 +213,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--img_size", type=cli.number(int, 16, 1024), default=64, help="faces: side in pixels"
     )
     parser.add_argument(
-        "--contact_sheet", type=Path, default=None, metavar="PNG", help="faces: a sheet of 60 of them"
+        "--contact_sheet",
+        type=Path,
+        default=None,
+        metavar="PNG",
+        help="a sheet of some of the faces or rooms",
     )
     args = parser.parse_args(argv)
     args.out = args.out or cli.ROOT / "data" / args.name

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from check_nyud2 import PUBLISHED_COUNTS, read_mask
+from check_nyud2 import PUBLISHED_COUNTS
 from depth_pixels import Counted, check_files, count, depths, draw_mask, masked_per_bin
 from matplotlib.figure import Figure
 
@@ -20,16 +20,15 @@ from common import cli
 from common.depth import (
     COUNTS,
     DEPTH_BINS,
-    FEW_BELOW,
     FIRST_BIN,
-    MANY_ABOVE,
     MASK,
     SUBSET_CSV,
     TEST_CSV,
     TRAIN_CSV,
-    TRAINING_PIXELS,
     Pair,
+    read_mask,
     read_pairs,
+    shots_of,
 )
 from common.errors import UserError
 from common.metrics import GROUPS, Shots
@@ -43,13 +42,6 @@ Writers = dict[Path, Callable[[Path], None]]  # what is to be written where
 
 
 # --- what comes out
-
-
-def shots_of(counts: np.ndarray, standin: Standin) -> Shots:
-    """The published thresholds in proportion to the training pixels; a stand-in brings its own."""
-    share = counts.sum() / TRAINING_PIXELS
-    many, few = standin.many_above or MANY_ABOVE * share, standin.few_below or FEW_BELOW * share
-    return Shots(DEPTH_BINS, counts, many, few)
 
 
 def summary(shots: Shots, tested: np.ndarray) -> str:

@@ -264,7 +264,7 @@ def test_depth_lists_that_do_not_fit(depth, capsys):
 def test_mask_that_does_not_fit(depth, capsys):
     mask = np.load(depth / MASK)
     np.save(depth / MASK, mask[:3])
-    assert "is of shape (3, 228, 304), not (4, 228, 304)" in fails("nyud2", depth, capsys)[0]
+    assert "has shape (3, 228, 304) and type uint8, not (4, 228, 304)" in fails("nyud2", depth, capsys)[0]
     np.save(depth / MASK, mask[::-1])
     assert "where each should give as many" in fails("nyud2", depth, capsys)[0]
     (depth / MASK).write_bytes(b"\x93NUMPY")

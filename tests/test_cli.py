@@ -349,7 +349,7 @@ def test_help_works(capsys):
     [
         (UserError("a.tsv, line 3: is empty"), 2, "p: error: a.tsv, line 3: is empty\n"),
         (RunFailed("the loss is nan at step 7"), 1, "p: error: the loss is nan at step 7\n"),
-        (KeyboardInterrupt(), 130, "p: stopped; the same command goes on from the last checkpoint\n"),
+        (KeyboardInterrupt(), 130, "p: stopped; nothing is lost, the same command goes on\n"),
     ],
 )
 def test_exit_codes(capsys, error, code, line):

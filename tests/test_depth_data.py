@@ -19,7 +19,6 @@ from depth_data import (
     hold_out,
     jitter_colours,
     read_counts,
-    read_mask,
     weight_table,
 )
 from hypothesis import given
@@ -31,7 +30,7 @@ from tiny_depth import slope, tiny_nyud2, write_pair
 
 from common import depth as files
 from common.cli import ROOT
-from common.depth import Pair, counted_depth, read_pairs, scene
+from common.depth import Pair, counted_depth, read_mask, read_pairs, scene
 from common.errors import UserError
 from common.task import Draw
 

@@ -264,7 +264,7 @@ def members(session):
     ("argv", "told"),
     [
         ([], ["name"]),
-        (["nyud2"], ["'nyud2'", *make_standin.STANDINS]),
+        (["agedb2"], ["'agedb2'", *make_standin.STANDINS]),
         (["agedb", "--scale", "abc"], ["--scale", "'abc'"]),
         (["agedb", "--img-size", "32"], ["--img-size", "did you mean --img_size?"]),
     ],

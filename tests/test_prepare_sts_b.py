@@ -292,7 +292,7 @@ def test_too_few_pairs(tmp_path):
 def test_out_is_a_file(small, tmp_path):
     folder, order, _ = small
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written .*choose another --out"):
+    with pytest.raises(UserError, match="cannot be written .*choose another place"):
         run(folder, "--out", tmp_path / "file", order=order)
 
 

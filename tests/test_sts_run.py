@@ -538,7 +538,7 @@ def test_a_signal_stops_between_two_steps(corpus, undisturbed, monkeypatch, caps
         assert call(argv) == 130
     assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     told = capsys.readouterr()
-    assert told.err == f"{PROG}: stopped; the same command goes on from the last checkpoint\n"
+    assert told.err == f"{PROG}: stopped; nothing is lost, the same command goes on\n"
     assert "Stopping after this step; once more to stop at once" in told.out
     path = run_dir(argv)
     assert torch.load(path / "ckpt.pth.tar")["state"]["step"] == step
@@ -615,7 +615,7 @@ def test_as_a_user_runs_it(corpus, tmp_path):
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == f"{PROG}: stopped; the same command goes on from the last checkpoint\n"
+    assert err == f"{PROG}: stopped; nothing is lost, the same command goes on\n"
     assert "Step 5 (epoch 0.6): training loss" in out
     assert "\r" not in out
     assert torch.load(path / "ckpt.pth.tar")["state"]["step"] >= 10
