@@ -1,0 +1,163 @@
+"""Finished runs, read for a picture: what each is called beside the others, and its error by label."""
+
+from __future__ import annotations
+
+import fnmatch
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from data_sets import parser_of
+
+from common.bins import Bins
+from common.cli import ROOT
+from common.errors import UserError
+from common.recipes import Cell, Table
+from common.results import read_result
+from common.rundir import read_json
+
+NOT_A_METHOD = {"seed", "pretrained", "data_dir", "name", "store_name", "suffix"}  # never part of a name
+WRITTEN = {  # by a finished run, and read here
+    "args.json": {"data_dir", "retrain_fc", "reweight", "loss", "lds", "fds", "fds_variant"},
+    "metrics.json": {"dataset", "shots"},
+}
+REWEIGHTING = {"none": [], "sqrt_inv": ["SQINV"], "inverse": ["INV"]}
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What there is of a run; one that only its results are kept of has no folder here."""
+
+    folder: Path
+    args: dict[str, Any]
+    result: dict[str, Any]  # metrics.json
+    predictions: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint that was tested."""
+        return self.folder / "ckpt.best.pth.tar"
+
+    @property
+    def data(self) -> tuple[str | None, ...]:
+        """What two runs must share to be in one picture; not the folder, which a copy changes."""
+        told = self.result["dataset"], self.args.get("dataset"), self.args.get("target")
+        return *told, self.result.get("standin")
+
+    def errors(self) -> pd.DataFrame:
+        """The columns `label`, `n` and `error`, a mean absolute error: a row per test sample or per bin."""
+        if not self.predictions.is_file():
+            raise UserError(f"{self.predictions}: there is no such file; start the run over with --overwrite")
+        try:
+            frame = pd.read_csv(self.predictions)
+            if "mae" in frame:  # depth: a row per bin
+                frame = frame[frame["n"] > 0]
+                columns = {"label": frame["label"], "n": frame["n"], "error": frame["mae"]}
+            else:
+                error = (frame["prediction"] - frame["label"]).abs()
+                columns = {"label": frame["label"], "n": 1, "error": error}
+            return pd.DataFrame(columns).astype(float)
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.predictions}: is broken ({error}); start the run over with --overwrite"
+            ) from error
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """The run in a folder; raises UserError where it is none, or not finished."""
+    if not (folder / "args.json").is_file():
+        what = "is no run (no args.json)" if folder.is_dir() else "there is no such folder"
+        raise UserError(f"{folder}: {what}; a run is a folder that train.py wrote")
+    content = {name: read_json(folder / name) for name in WRITTEN}
+    for name, parts in WRITTEN.items():
+        if not isinstance(content[name], dict) or not parts <= content[name].keys():
+            raise UserError(f"{folder}: is not finished (no whole {name}); give its train.py command again")
+    return FinishedRun(folder, content["args.json"], content["metrics.json"], folder / "predictions.csv")
+
+
+def kept_run(cell: Cell) -> FinishedRun | None:
+    """The run of a cell by what is kept of it, with or without its folder; None if it has not been run."""
+    result = read_result(cell)
+    if result is None:
+        return None
+    folder = ROOT / Path(result["checkpoint"]).parent
+    args = read_json(folder / "args.json")
+    if args is None:
+        args = vars(parser_of(result["dataset"]).parse_args(shlex.split(cell.flags)))
+        args["data_dir"] = ROOT / (args["data_dir"] or f"data/{result['dataset']}")
+    kept = cell.predictions if cell.predictions.exists() else folder / "predictions.csv"
+    return FinishedRun(folder, args, result, kept)
+
+
+def check_same_data(runs: Sequence[FinishedRun]) -> None:
+    """Raise UserError if some run is on other data than the first."""
+    for run in runs:
+        if run.data != runs[0].data:
+            mine, theirs = (" ".join(map(str, filter(None, dict.fromkeys(r.data)))) for r in (run, runs[0]))
+            raise UserError(
+                f"{run.folder}: is on other data ({mine}) than {runs[0].folder} ({theirs}); "
+                "a picture has runs of one data set"
+            )
+
+
+def method(args: dict[str, Any]) -> str:
+    """The paper's name of a method: "Vanilla", "SQINV + LDS", "RRT" …"""
+    parts = ["RRT"] if args["retrain_fc"] else list(REWEIGHTING[args["reweight"]])
+    parts = ["Focal-R"] * args["loss"].startswith("focal") + parts
+    parts += ["LDS"] * args["lds"] + ["FDS"] * args["fds"]
+    name = " + ".join(parts) or "Vanilla"
+    return f"{name} (released)" if args["fds"] and args["fds_variant"] == "released" else name
+
+
+def by_name(runs: Sequence[FinishedRun], *, seeds_apart: bool = False) -> dict[str, list[FinishedRun]]:
+    """The runs by method, with the flags in which runs of one method differ; seeds go together or apart."""
+    ignored = NOT_A_METHOD - {"seed"} if seeds_apart else NOT_A_METHOD
+    named: dict[str, list[FinishedRun]] = {}
+    for run in sorted(runs, key=lambda run: method(run.args) != "Vanilla"):  # the others are compared with it
+        mine = method(run.args)
+        alike = [other.args for other in runs if method(other.args) == mine]
+        differing = sorted(
+            flag for flag, value in run.args.items()
+            if flag not in ignored and any(other.get(flag) != value for other in alike)
+        )  # fmt: skip
+        name = ", ".join([mine, *(f"{flag} {run.args[flag]}" for flag in differing)])
+        named.setdefault(name, []).append(run)
+    return named
+
+
+def of_table(table: Table, pattern: str = "*") -> dict[str, list[FinishedRun]]:
+    """The runs of each row whose name fits a shell pattern; none for a row that has not been run.
+
+    Raises UserError if no row fits, or none has been run.
+    """
+    named: dict[str, list[FinishedRun]] = {row: [] for row in table.rows if fnmatch.fnmatch(row, pattern)}
+    if not named:
+        raise UserError(f"--rows {pattern!r}: fits no row of {table.name} ({', '.join(table.rows)})")
+    for cell in table.cells():
+        if cell.row in named and (run := kept_run(cell)):
+            named[cell.row].append(run)
+    if not any(named.values()):
+        raise UserError(
+            f"--table {table.name}: has no run here; python scripts/reproduce.py --table {table.name}"
+        )
+    return named
+
+
+def by_bin(frames: Iterable[pd.DataFrame], bins: Bins) -> pd.DataFrame:
+    """The columns `n` and `error`, a mean over all samples of all frames, by bin with a sample."""
+    frame = pd.concat(frames)
+    total = frame["error"] * frame["n"]
+    sums = pd.DataFrame({"n": frame["n"], "total": total}).groupby(bins.index(frame["label"])).sum()
+    return pd.DataFrame({"n": sums["n"], "error": sums["total"] / sums["n"]})
+
+
+def correlation(errors: pd.DataFrame, density: np.ndarray) -> float:
+    """Pearson's r of the error of each bin with its density (paper, Figure 2); NaN where it has none."""
+    mine = density[errors.index]
+    if len(errors) < 3 or np.ptp(mine) == 0 or errors["error"].nunique() == 1:
+        return float("nan")
+    return float(np.corrcoef(errors["error"], mine)[0, 1])
