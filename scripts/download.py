@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from drafts import drafted, place, take
-from fetch import fetch
-from sources import SOURCES, DataSet, File, Sources
-from unpack import unpack
-from whole_files import (
+from downloading.drafts import drafted, place, take
+from downloading.fetch import fetch
+from downloading.sources import SOURCES, DataSet, File, Sources
+from downloading.unpack import unpack
+from downloading.whole_files import (
     Expected,
     Refused,
     Seen,

@@ -23,10 +23,10 @@ from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
-import prepare_nyud2
-import standin_frames
-from standin_faces import Face, contact_sheet, save
-from standin_text import write_corpus
+from preparing import nyud2
+from standin import frames
+from standin.faces import Face, contact_sheet, save
+from standin.text import write_corpus
 
 from common import cli
 from common.depth import FEW_BELOW, MANY_ABOVE
@@ -141,13 +141,13 @@ def draw_imdb_wiki(folder: Path, args: argparse.Namespace) -> None:
 
 def draw_nyud2(folder: Path, args: argparse.Namespace) -> None:
     """Rooms with NYUD2's histogram of depth, in its layout, and what prepare.py makes of them."""
-    counts = prepare_nyud2.published_counts()
-    frames = scaled(counts.images, args.scale), max(standin_frames.LEAST_TEST, scaled(654, args.scale))
+    counts = nyud2.published_counts()
+    sizes = scaled(counts.images, args.scale), max(frames.LEAST_TEST, scaled(654, args.scale))
     with Pool(initializer=leave_signals_to_the_parent) as pool:
-        standin_frames.write_rooms(pool, folder, args.seed, frames, counts.counts, args.contact_sheet)
+        frames.write_rooms(pool, folder, args.seed, sizes, counts.counts, args.contact_sheet)
     told = describe(args)
     standin = Standin(str(told["note"]), float(told["many_above"]), float(told["few_below"]))
-    prepare_nyud2.prepare(folder, args.seed, standin)
+    nyud2.prepare(folder, args.seed, standin)
 
 
 FACES = "drawn faces with the real age histogram and the published split rule; no photographs"

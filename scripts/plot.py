@@ -17,15 +17,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import figures
-import figures_of_tables
-import label_counts
 import numpy as np
-from data_sets import TITLES, task_of
-from feature_statistics import from_buffers, from_training_set
-from finished_runs import FinishedRun, by_name, check_same_data, method, of_table, read_run
-from label_counts import TrainingLabels
 from matplotlib.figure import Figure
+from plotting import figures, figures_of_tables, label_counts
+from plotting.data_sets import TITLES, task_of
+from plotting.feature_statistics import from_buffers, from_training_set
+from plotting.finished_runs import FinishedRun, by_name, check_same_data, method, of_table, read_run
+from plotting.label_counts import TrainingLabels
 
 from common import cli
 from common.errors import UserError

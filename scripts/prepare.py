@@ -20,10 +20,10 @@ from common import cli
 PROG = "scripts/prepare.py"
 # The function, of the data set's name, is in this module; it is imported only when the name is asked for.
 DATASETS = {
-    "agedb": "prepare_agedb",
-    "imdb-wiki": "prepare_imdb_wiki",
-    "sts-b": "prepare_sts_b",
-    "nyud2": "prepare_nyud2",
+    "agedb": "preparing.agedb",
+    "imdb-wiki": "preparing.imdb_wiki",
+    "sts-b": "preparing.sts_b",
+    "nyud2": "preparing.nyud2",
 }
 
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = parser.parse_args(words[:1]).name
     try:
         if "--check" in words:
-            return importlib.import_module("check_data").check(name, words[1:])
+            return importlib.import_module("preparing.check").check(name, words[1:])
         return getattr(importlib.import_module(DATASETS[name]), name.replace("-", "_"))(words[1:])
     except KeyboardInterrupt:
         print(f"{PROG}: stopped; nothing was left half-written", file=sys.stderr)

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 
-import check_data
 import numpy as np
 import prepare
 import pytest
-from check_report import PROTOCOL, Report, read_protocol
 from conftest import SHARED
 from PIL import Image
-from prepare_sts_b import read_order
+from preparing.check import CHECKS
+from preparing.report import PROTOCOL, Report, read_protocol
+from preparing.sts_b import read_order
 from sts_corpus import write_corpus
 from tiny_depth import tiny_nyud2
 
@@ -346,9 +346,7 @@ def test_facts_are_those_of_the_paper():
 
 
 def test_every_data_set_has_a_check_and_facts():
-    assert (
-        set(check_data.CHECKS) == set(prepare.DATASETS) == set(json.loads(PROTOCOL.read_text())) - {"about"}
-    )
+    assert set(CHECKS) == set(prepare.DATASETS) == set(json.loads(PROTOCOL.read_text())) - {"about"}
 
 
 def test_ids_agree_with_those_that_downloads_are_held_to():

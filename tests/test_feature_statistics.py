@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import sts_corpus
 import torch
-from data_sets import task_of
 from drawn import call, drawn, legend
-from feature_statistics import (
+from plotting.data_sets import task_of
+from plotting.feature_statistics import (
     Statistics,
     collect,
     cosine,
@@ -19,8 +19,8 @@ from feature_statistics import (
     from_training_set,
     run_again,
 )
-from finished_runs import read_run
-from label_counts import of_run
+from plotting.finished_runs import read_run
+from plotting.label_counts import of_run
 from tiny_faces import command, trained_in, write_faces
 
 from common import checkpoint

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from data_sets import parser_of, task_of
-from label_counts import TrainingLabels, of_folder, of_run
+from plotting.data_sets import parser_of, task_of
+from plotting.label_counts import TrainingLabels, of_folder, of_run
 from sts_corpus import write_corpus
 from tiny_faces import SIZES, write_faces
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import make_standin
 import numpy as np
 import pytest
-import standin_text
 import sts_text
 from PIL import Image
+from standin import text as standin_text
 
 from common import cli
 from common.errors import UserError

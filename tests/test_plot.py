@@ -5,17 +5,17 @@ import json
 import shutil
 import xml.etree.ElementTree as ElementTree
 
-import finished_runs
 import numpy as np
 import pandas as pd
 import plot
 import pytest
 from drawn import TRAINING, call, drawn, legend, write_data, write_run
-from figures import LINES
-from figures_of_tables import BEST, WORST
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
+from plotting import finished_runs
+from plotting.figures import LINES
+from plotting.figures_of_tables import BEST, WORST
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common import cli, recipes, results

@@ -9,13 +9,13 @@ from collections import Counter
 
 import numpy as np
 import prepare
-import prepare_agedb
 import pytest
 from conftest import SHARED
-from face_variants import PEAK_REACH, Variant, parse_ages, spans
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from preparing import agedb
+from preparing.variants import PEAK_REACH, Variant, parse_ages, spans
 from tiny_faces import call, command, run_dir
 
 from common import cli
@@ -40,8 +40,8 @@ def make_images(root, names):
     return root
 
 
-def run(root, *flags, order=prepare_agedb.ORDER):
-    return prepare_agedb.agedb(["--data_dir", str(root), *map(str, flags)], order)
+def run(root, *flags, order=agedb.ORDER):
+    return agedb.agedb(["--data_dir", str(root), *map(str, flags)], order)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def small(tmp_path):
     names = [f"{n}_Some Öne_{age}_{rng.choice('mf')}.jpg" for n, age in zip(numbers, ages, strict=True)]
     paths, splits = [f"AgeDB/{name}" for name in names], balanced_split(ages, 30)
     order = tmp_path / "order.json"
-    sha256 = prepare_agedb.fingerprint(ages, paths, splits)
+    sha256 = agedb.fingerprint(ages, paths, splits)
     order.write_text(json.dumps({"numbers": numbers, "sha256": sha256}), encoding="utf-8")
     rows = [{"age": str(a), "path": p, "split": s} for a, p, s in zip(ages, paths, splits, strict=True)]
     return make_images(tmp_path / "data", names), order, rows
@@ -100,11 +100,11 @@ def test_another_seed_is_another_split():
 @needs_real
 def test_committed_order_is_that_of_the_real_csv():
     numbers = [int(row["path"].split("/")[1].split("_")[0]) for row in read(REAL)]
-    assert prepare_agedb.read_order().numbers == numbers
+    assert agedb.read_order().numbers == numbers
 
 
 def test_committed_order_names_every_image_once():
-    assert sorted(prepare_agedb.read_order().numbers) == list(range(16_488))
+    assert sorted(agedb.read_order().numbers) == list(range(16_488))
 
 
 @needs_real
@@ -492,7 +492,7 @@ def test_name_that_is_not_utf8(tmp_path):
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(UserError, match=r"AgeDB: there is no such folder.*download.py agedb says how.*make_standin"):
+    with pytest.raises(UserError, match=r"AgeDB: there is no such folder.*download.py agedb.*make_standin"):
         run(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 

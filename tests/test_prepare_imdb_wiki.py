@@ -9,12 +9,12 @@ import sys
 import time
 
 import numpy as np
-import prepare_imdb_wiki
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from prepare_imdb_wiki import ages_of, imdb_wiki, rows_of_mat
+from preparing import imdb_wiki
+from preparing.imdb_wiki import ages_of, rows_of_mat
 from scipy.io import savemat
 from tiny_faces import call, command, read_csv, run_dir
 
@@ -80,7 +80,7 @@ def raw(tmp_path):
 
 
 def run(folder, *flags):
-    return imdb_wiki(["--data_dir", str(folder), *map(str, flags)])
+    return imdb_wiki.imdb_wiki(["--data_dir", str(folder), *map(str, flags)])
 
 
 def as_rows(path):
@@ -190,7 +190,7 @@ def test_the_published_file_is_known_when_it_comes_out(raw, monkeypatch, capsys)
         check=True,
     )
     ids = {"imdb_wiki.csv": git.stdout.decode().strip()}
-    monkeypatch.setattr(prepare_imdb_wiki, "published_ids", lambda: ids)
+    monkeypatch.setattr(imdb_wiki, "published_ids", lambda: ids)
     capsys.readouterr()
     assert run(folder) == 0  # there already
     out = capsys.readouterr().out

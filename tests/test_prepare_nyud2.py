@@ -5,16 +5,15 @@ import json
 import tracemalloc
 from pathlib import Path
 
-import depth_pixels
 import numpy as np
 import prepare
-import prepare_nyud2
 import pytest
-from depth_pixels import count, draw_mask, pick
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from prepare_nyud2 import HISTOGRAM, draw_subset, published_counts, shots_of, summary
+from preparing import depth_pixels, nyud2
+from preparing.depth_pixels import count, draw_mask, pick
+from preparing.nyud2 import HISTOGRAM, draw_subset, published_counts, shots_of, summary
 from tiny_depth import slope, tiny_nyud2, write_pair
 
 from common import cli
@@ -107,7 +106,7 @@ def published(tmp_path, monkeypatch):
     def publish(counts):
         file = tmp_path / "published.json"
         file.write_text(json.dumps({"images": 12, "counts": counts.tolist()}))
-        monkeypatch.setattr(prepare_nyud2, "PUBLISHED_COUNTS", file)
+        monkeypatch.setattr(nyud2, "PUBLISHED_COUNTS", file)
         return folder
 
     return publish
@@ -162,7 +161,7 @@ def test_subset_is_600_rows_in_file_order_or_all(rows, seed):
 
 
 def test_subset_has_rows_of_the_training_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_nyud2, "SUBSET", 5)
+    monkeypatch.setattr(nyud2, "SUBSET", 5)
     folder = raw(tmp_path)
     lines = (folder / TRAIN_CSV).read_text().splitlines()
     (folder / TRAIN_CSV).write_text("\n\n".join(lines) + "\n,\n", encoding="utf-8-sig")
@@ -304,12 +303,12 @@ def test_summary_is_of_the_mask_that_is_there(prepared, capsys):
 
 def test_histogram_is_a_log_plot_of_metres_by_shot(tmp_path, monkeypatch):
     drawn = []
-    save = prepare_nyud2.Figure.savefig
+    save = nyud2.Figure.savefig
     monkeypatch.setattr(
-        prepare_nyud2.Figure, "savefig", lambda self, *a, **how: (drawn.append(self), save(self, *a, **how))
+        nyud2.Figure, "savefig", lambda self, *a, **how: (drawn.append(self), save(self, *a, **how))
     )
     shots = shots_of(published_counts().counts, Standin())
-    prepare_nyud2.histogram(tmp_path / "h.png", "NYUD2-DIR", shots)
+    nyud2.histogram(tmp_path / "h.png", "NYUD2-DIR", shots)
     axes = drawn[0].axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Depth (metres)", "Training pixels in 0.1 m")
     assert axes.get_yscale() == "log"

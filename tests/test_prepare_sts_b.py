@@ -7,12 +7,12 @@ import sys
 
 import numpy as np
 import prepare
-import prepare_sts_b
 import pytest
 from conftest import SHARED
 from hypothesis import given
 from hypothesis import strategies as st
-from prepare_sts_b import BALANCED, GLUE, SPLIT_FILES, draw, read_glue, read_order, split_rows, sts_b
+from preparing import sts_b
+from preparing.sts_b import BALANCED, GLUE, SPLIT_FILES, draw, read_glue, read_order, split_rows
 from sts_corpus import call, command, run_dir, write_corpus
 from sts_text import read_pairs
 
@@ -24,8 +24,8 @@ needs_real = pytest.mark.skipif(not REAL.exists(), reason="needs the real STS-B"
 NEW = list(SPLIT_FILES.values())
 
 
-def run(folder, *flags, order=prepare_sts_b.ORDER):
-    return sts_b(["--data_dir", str(folder), *map(str, flags)], order)
+def run(folder, *flags, order=sts_b.ORDER):
+    return sts_b.sts_b(["--data_dir", str(folder), *map(str, flags)], order)
 
 
 def git_id(file):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from common import cli
-from common.recipes import read_tables
+from common.recipes import find_table, read_tables
 
 ROOT = cli.ROOT
 READMES = [path for path in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md")] if path.parent.name[0] != "."]
@@ -99,7 +99,8 @@ def test_commands_parse(where, line, monkeypatch):
     script, *argv = shlex.split(line, comments=True)
     assert (ROOT / script).is_file()
     args = vars(parse(script, argv, monkeypatch))
-    assert args.get("table") is None or args["table"] in read_tables()
+    if args.get("table") not in {None, *read_tables()}:
+        assert find_table(args["table"], args.get("scale") or "small")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import pytest
 from conftest import ROOT, SHARED
 from make_standin import main
 from PIL import Image
-from standin_faces import Face, contact_sheet, draw
-from standin_looks import CUES, apparent_ages
+from standin.faces import Face, contact_sheet, draw
+from standin.looks import CUES, apparent_ages
 
 from common.cli import run_command
 from common.errors import RunFailed, UserError

@@ -8,14 +8,11 @@ from multiprocessing import Pool
 import make_standin
 import numpy as np
 import prepare
-import prepare_nyud2
 import pytest
-import standin_frames
-import standin_raycast as raycast
-import standin_rooms
-import standin_textures as textures
 from PIL import Image
-from standin_materials import look as material
+from preparing import nyud2
+from standin import frames, raycast, rooms, textures
+from standin.materials import look as material
 
 from common import cli
 from common.depth import (
@@ -33,7 +30,7 @@ from common.report import stop_logging
 from common.task import read_standin
 
 SCALE = 0.001  # 51 training images; there are never fewer than 32 test images
-REAL = prepare_nyud2.published_counts().counts
+REAL = nyud2.published_counts().counts
 
 
 def call(*argv):
@@ -57,7 +54,7 @@ def drawn(tmp_path_factory):
 
 def views_of(number, count=1):
     """A room and views of it that were found good."""
-    return standin_rooms.room(0, number), standin_frames.candidates((0, number, count))[0]
+    return rooms.room(0, number), frames.candidates((0, number, count))[0]
 
 
 # Rays
@@ -90,10 +87,10 @@ def test_rays_meet_what_a_plain_computation_says(number):
 
 def test_depth_is_along_the_optical_axis_and_every_ray_meets_something():
     """Straight at a wall 3 m away: 3 m in the middle as in the corner; a pixel is 3 / 519 m there."""
-    builder = standin_rooms.Builder()
+    builder = rooms.Builder()
     wall = material("tiles", (0.5, 0.5, 0.5), 0.2, 1.0)
     builder.shell(np.array([8.0, 4.0, 4.0]), wall, wall, wall)
-    builder.add([standin_rooms.Box((0.0, 0.0, 0.0), (0.1, 0.1, 0.1), wall)], 0, (7.0, 3.5))
+    builder.add([rooms.Box((0.0, 0.0, 0.0), (0.1, 0.1, 0.1), wall)], 0, (7.0, 3.5))
     quads = builder.quads(np.array([8.0, 4.0, 4.0]))
     camera = raycast.look(np.array([5.0, 2.0, 2.0]), 0.0, 0.0, 0.0)
     hits = raycast.cast(quads, camera)
@@ -117,9 +114,9 @@ def test_no_ray_leaves_a_room():
 def lit_floor(*boxes, power=2.0, height=2.0):
     """The light along the middle of a floor, below a lamp at its middle, seen from above."""
     size, grey = np.array([6.0, 6.0, 4.0]), material("plaster", (0.5, 0.5, 0.5), 0.0, 1.0)
-    builder = standin_rooms.Builder()
+    builder = rooms.Builder()
     builder.shell(size, grey, grey, grey)
-    builder.add([standin_rooms.Box((5.8, 5.8, 0), (5.9, 5.9, 0.1), grey), *boxes], 0, (0, 0))
+    builder.add([rooms.Box((5.8, 5.8, 0), (5.9, 5.9, 0.1), grey), *boxes], 0, (0, 0))
     quads = builder.quads(size)
     lamp = raycast.Light(np.array([[3, 3, height], [3, 3, 3.9]]), np.array([power, 0.0]), np.full(3, 0.1))
     camera = raycast.look(np.array([3.0, 3.0, 3.5]), 0.0, np.pi / 2, 0.0)
@@ -135,7 +132,7 @@ def test_light_falls_off_with_distance_and_a_box_casts_a_shadow():
     direct = 2.0 * 2.0 / np.array([2.0**2 + 0.05, 2.0**2 + away**2 + 0.05]) ** 1.5
     np.testing.assert_allclose([middle, side], direct + 0.1, rtol=0.02)
     grey = material("plaster", (0.5, 0.5, 0.5), 0.0, 1.0)
-    shaded, quad = lit_floor(standin_rooms.Box((2.0, 2.2, 1.0), (4.0, 2.6, 1.4), grey))
+    shaded, quad = lit_floor(rooms.Box((2.0, 2.2, 1.0), (4.0, 2.6, 1.4), grey))
     assert set(quad[540:]) == {4}  # the floor behind the box, as seen from the lamp
     assert (shaded[540:] < 0.12).all()  # only the light from around, less what the box keeps off
     assert (light[540:] > 0.2).all()
@@ -164,16 +161,16 @@ def distance(counts, other=REAL):
 
 
 def test_wanted_levels_are_the_real_histogram():
-    levels = standin_frames.wanted_levels(REAL)
+    levels = frames.wanted_levels(REAL)
     bins = DEPTH_BINS.index(np.arange(256, dtype=np.float32) / np.float32(255) * np.float32(10))
     np.testing.assert_allclose(np.bincount(bins, levels, minlength=100), REAL / REAL.sum())
 
 
 def test_choosing_views_brings_the_histogram_nearer():
-    wanted, rng = standin_frames.wanted_levels(REAL), np.random.default_rng(0)
+    wanted, rng = frames.wanted_levels(REAL), np.random.default_rng(0)
     pool = rng.multinomial(1000, rng.dirichlet(wanted * 20 + 1e-3, 400))
     total = np.zeros(256)
-    chosen = standin_frames.choose(total, pool, 40, wanted)
+    chosen = frames.choose(total, pool, 40, wanted)
     assert len(set(chosen)) == 40
     np.testing.assert_array_equal(total, pool[chosen].sum(0))
     assert 0.5 * abs(total / total.sum() - wanted).sum() < 0.7 * distance(pool[:40].sum(0), wanted)
@@ -207,7 +204,7 @@ def test_layout_is_the_published_one(drawn):
     train, test, subset = (rows_of(drawn / name) for name in (TRAIN_CSV, TEST_CSV, SUBSET_CSV))
     assert (len(train), len(test)) == (51, 32)
     assert subset == train  # fewer than 600
-    kinds = "|".join(standin_rooms.KINDS)
+    kinds = "|".join(rooms.KINDS)
     for image, depth in train:
         place = re.fullmatch(rf"data/(nyu2_train/({kinds})_\d{{4}}_out/\d+)\.jpg", image)
         assert depth == f"data/{place[1]}.png"
@@ -216,10 +213,10 @@ def test_layout_is_the_published_one(drawn):
     files = {
         f"data/{file.relative_to(drawn)}" for file in drawn.rglob("*") if file.suffix in (".jpg", ".png")
     }
-    assert files == {name for row in train + test for name in row} | {f"data/{prepare_nyud2.HISTOGRAM}"}
+    assert files == {name for row in train + test for name in row} | {f"data/{nyud2.HISTOGRAM}"}
     scenes = [scene(pair) for pair in read_pairs(drawn, TRAIN_CSV)]
     assert len(set(scenes)) == 12
-    assert max(map(scenes.count, scenes)) <= standin_frames.FRAMES
+    assert max(map(scenes.count, scenes)) <= frames.FRAMES
 
 
 def test_pictures_and_depth_are_in_the_published_formats(drawn):
@@ -264,7 +261,7 @@ def test_prepare_finds_all_there_and_all_well(drawn, capsys):
 def draw(folder, processes, seed):
     folder.mkdir()
     with Pool(processes) as pool:
-        standin_frames.write_rooms(pool, folder, seed, (5, 2), REAL)
+        frames.write_rooms(pool, folder, seed, (5, 2), REAL)
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
@@ -280,7 +277,7 @@ def test_ctrl_c_leaves_nothing(tmp_path, monkeypatch, capsys):
     def stop(self, items):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(standin_frames.Progress, "advance", stop)
+    monkeypatch.setattr(frames.Progress, "advance", stop)
     assert call("--out", tmp_path / "sub" / "nyud2", "--scale", 1e-4) == 130
     assert list((tmp_path / "sub").iterdir()) == []
     assert "nothing was left" in capsys.readouterr().err

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import unpack as module
+from downloading import unpack as module
+from downloading.unpack import Gate, Limits, unpack
+from downloading.whole_files import Refused
 from hypothesis import given
 from hypothesis import strategies as st
-from unpack import Gate, Limits, unpack
-from whole_files import Refused
 
 from common.errors import UserError
 
@@ -170,7 +170,7 @@ def test_zip_that_lies_about_its_size(tmp_path, folder):
 
 
 def test_disk_is_looked_at_first(tmp_path, folder, monkeypatch):
-    monkeypatch.setattr("whole_files.shutil.disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr("downloading.whole_files.shutil.disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(UserError, match=r"needs 50\.0 kB and 0\.1 kB are free"):
         unpack(make_zip(tmp_path / "x"), folder, LIMITS)
     assert not content(folder)

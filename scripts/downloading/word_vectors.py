@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from whole_files import CHUNK, ByteProgress, Refused
+from downloading.whole_files import CHUNK, ByteProgress, Refused
 
 DIMENSIONS = 100
 EXTRA = 2  # numbers after those of the vector: its length, and the index of the word

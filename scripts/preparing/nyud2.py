@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from check_nyud2 import PUBLISHED_COUNTS
-from depth_pixels import Counted, check_files, count, depths, draw_mask, masked_per_bin
 from matplotlib.figure import Figure
+from preparing.check_nyud2 import PUBLISHED_COUNTS
+from preparing.depth_pixels import Counted, check_files, count, depths, draw_mask, masked_per_bin
 
 from common import cli
 from common.depth import (

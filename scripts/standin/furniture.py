@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from standin_materials import Look, Rng, books, cloth, colour, facing, look, plain, shades, wood
-from standin_textures import PATTERNS
+from standin.materials import Look, Rng, books, cloth, colour, facing, look, plain, shades, wood
+from standin.textures import PATTERNS
 
 
 class Box(NamedTuple):

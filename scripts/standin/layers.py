@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from standin_canvas import Canvas, blob, colour, ellipse, fold, line, mix, noise, ramp, stroke
-from standin_looks import IRIS
+from standin.canvas import Canvas, blob, colour, ellipse, fold, line, mix, noise, ramp, stroke
+from standin.looks import IRIS
 
 
 def new_canvas(size: int, f: dict[str, float], rng: np.random.Generator) -> Canvas:

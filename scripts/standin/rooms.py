@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import standin_furniture as f
-from standin_furniture import Box, Piece
-from standin_materials import Look, Rng, colour, look, wood
-from standin_raycast import Light, Quads
+from standin import furniture as f
+from standin.furniture import Box, Piece
+from standin.materials import Look, Rng, colour, look, wood
+from standin.raycast import Light, Quads
 
 THIN = 0.07  # metres: the shadow of a leg is left out
 

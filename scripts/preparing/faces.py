@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from face_variants import Variant, add_variant_arguments, unseen, variant_of
+from preparing.variants import Variant, add_variant_arguments, unseen, variant_of
 
 from common import cli
 from common.errors import UserError

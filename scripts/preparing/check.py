@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import prepare_agedb
-import prepare_sts_b as sts
-from check_nyud2 import check_nyud2
-from check_report import Report, read_protocol
-from prepare_faces import FaceSet
-from prepare_imdb_wiki import IMDB_WIKI
+from preparing import agedb
+from preparing import sts_b as sts
+from preparing.check_nyud2 import check_nyud2
+from preparing.faces import FaceSet
+from preparing.imdb_wiki import IMDB_WIKI
+from preparing.report import Report, read_protocol
 
 from common import cli
 from common.errors import RunFailed, UserError
@@ -54,7 +54,7 @@ def check(name: str, argv: Sequence[str]) -> int:
 
 def check_agedb(folder: Path, standin: Standin, report: Report) -> None:
     """AgeDB-DIR."""
-    check_faces(prepare_agedb.face_set(prepare_agedb.read_order()), folder, standin, report)
+    check_faces(agedb.face_set(agedb.read_order()), folder, standin, report)
 
 
 def check_imdb_wiki(folder: Path, standin: Standin, report: Report) -> None:

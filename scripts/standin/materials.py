@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from standin_textures import PATTERNS, SHADES
+from standin.textures import PATTERNS, SHADES
 
 Rng = np.random.Generator
 WOODS = ((0.42, 0.24, 0.12), (0.60, 0.42, 0.24), (0.25, 0.14, 0.08), (0.72, 0.58, 0.40), (0.80, 0.76, 0.70))

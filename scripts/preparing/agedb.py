@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from prepare_faces import FaceSet, Source, parser, prepare
+from preparing.faces import FaceSet, Source, parser, prepare
 
 from common import cli
 from common.errors import UserError
@@ -147,7 +147,7 @@ def is_published(ages: Iterable[float], paths: Iterable[str], splits: Iterable[s
 
 
 def face_set(order: Order) -> FaceSet:
-    """AgeDB-DIR for `prepare_faces`."""
+    """AgeDB-DIR for `preparing.faces`."""
     return FaceSet("agedb", "AgeDB-DIR", 30, partial(source, order=order), partial(is_published, order=order))
 
 

@@ -17,7 +17,17 @@ import urllib.request
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from whole_files import CHUNK, MB, ByteProgress, Expected, Refused, Seen, check, require_room, set_aside
+from downloading.whole_files import (
+    CHUNK,
+    MB,
+    ByteProgress,
+    Expected,
+    Refused,
+    Seen,
+    check,
+    require_room,
+    set_aside,
+)
 
 from common.errors import UserError
 from common.rundir import read_json, write_json

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image
-from standin_materials import Rng
-from standin_raycast import HEIGHT, WIDTH, Camera, cast, colours, depth_of, lit, look
-from standin_rooms import Room, kind_of, room
+from standin.materials import Rng
+from standin.raycast import HEIGHT, WIDTH, Camera, cast, colours, depth_of, lit, look
+from standin.rooms import Room, kind_of, room
 
 from common.depth import DEPTH_BINS, MAX_DEPTH, TEST_CSV, TRAIN_CSV
 from common.report import Progress

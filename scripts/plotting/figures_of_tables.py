@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from figures import styles, title
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from plotting.figures import styles, title
 
 from common.lds import get_lds_kernel_window
 from common.metrics import GROUPS, HIGHER_IS_BETTER

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sources import File
-from unpack import unpack
-from whole_files import ByteProgress, Expected, Refused, Seen, check, require_room
-from word_vectors import write_vectors
+from downloading.sources import File
+from downloading.unpack import unpack
+from downloading.whole_files import ByteProgress, Expected, Refused, Seen, check, require_room
+from downloading.word_vectors import write_vectors
 
 
 @contextmanager

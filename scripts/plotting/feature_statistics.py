@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from data_sets import parser_of, task_of
-from finished_runs import FinishedRun
-from label_counts import TrainingLabels
+from plotting.data_sets import parser_of, task_of
+from plotting.finished_runs import FinishedRun
+from plotting.label_counts import TrainingLabels
 
 from common import age, checkpoint, cli
 from common.bins import Bins

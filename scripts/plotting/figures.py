@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from finished_runs import by_bin, correlation
-from label_counts import TrainingLabels
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
+from plotting.finished_runs import by_bin, correlation
+from plotting.label_counts import TrainingLabels
 
 from common.report import HEADINGS
 from common.splits import COLOURS
 
 if TYPE_CHECKING:
-    from feature_statistics import Similarity
+    from plotting.feature_statistics import Similarity
 
 mpl.use("Agg")
 mpl.rcParams.update(

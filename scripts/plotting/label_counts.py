@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data_sets import TITLES, load_module
+from plotting.data_sets import TITLES, load_module
 
 from common import depth
 from common.age import AGES, FEW_BELOW, MANY_ABOVE, first_given

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prepare_faces import FaceSet, Source, parser, prepare
+from preparing.faces import FaceSet, Source, parser, prepare
 from scipy.io import loadmat
 
 from common.errors import UserError

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from data_sets import parser_of
+from plotting.data_sets import parser_of
 
 from common.bins import Bins
 from common.cli import ROOT

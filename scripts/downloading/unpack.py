@@ -13,7 +13,7 @@ from multiprocessing import Pool
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
-from whole_files import CHUNK, ByteProgress, Refused, require_room
+from downloading.whole_files import CHUNK, ByteProgress, Refused, require_room
 
 from common.errors import UserError
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
-from standin_textures import LEVELS, SHADES, SIDE, texture_bank
+from standin.textures import LEVELS, SHADES, SIDE, texture_bank
 
 WIDTH, HEIGHT = 640, 480
 FOCAL = 519.0  # pixels at this size, as of the camera of NYU Depth v2; the optical axis meets the centre

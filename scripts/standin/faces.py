@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from standin_canvas import Canvas
-from standin_layers import (
+from standin.canvas import Canvas
+from standin.layers import (
     draw_back_hair,
     draw_background,
     draw_beard,
@@ -30,7 +30,7 @@ from standin_layers import (
     new_canvas,
     strands,
 )
-from standin_looks import apparent_ages, hair_colour, looks, skin_colour, traits
+from standin.looks import apparent_ages, hair_colour, looks, skin_colour, traits
 
 
 class Face(NamedTuple):

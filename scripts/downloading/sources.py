@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unpack import Limits
-from whole_files import Expected
+from downloading.unpack import Limits
+from downloading.whole_files import Expected
 
 from common import cli
 from common.errors import UserError

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from check_report import Report
 from PIL import Image
+from preparing.report import Report
 
 from common import cli
 from common.depth import (

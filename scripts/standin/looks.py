@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from standin_canvas import colour, mix, ramp
+from standin.canvas import colour, mix, ramp
 
 OLDEST = 105  # labels above it exist in IMDB-WIKI, as errors; nobody looks older
 CUES = ("shape", "skin", "hair", "tissue")
