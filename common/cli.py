@@ -216,6 +216,21 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, seed: int, seed_flags:
     group.add_argument("--overwrite", action="store_true", help="start over where this run has been before")
 
 
+def add_own_run_arguments(parser: argparse.ArgumentParser, *, store_name: str) -> None:
+    """A run's name, and its own checkpoint: the published flags of STS-B and NYUD2."""
+    group = parser.add_argument_group("its own run")
+    group.add_argument("--store_name", default=store_name, help="first part of the run's name")
+    group.add_argument(
+        "--resume",
+        dest="must_resume",
+        action="store_true",
+        help="go on with this run (which the command does anyway)",
+    )
+    group.add_argument(
+        "--eval_model", default="", metavar="CKPT", help="what --evaluate reads (default: this run's)"
+    )
+
+
 def method_name(args: argparse.Namespace) -> str:
     """The part of a run's name that says the method, composed as published (plus FDS's variant)."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from common.cli import ROOT
@@ -25,8 +27,14 @@ class Cell:
     row: str
     seed: int
     script: str
-    flags: str  # `{Row}` stands for the best checkpoint of that row under the same seed
+    flags: str  # `{Row}` stands for the best checkpoint of `first`
     folder: str = "results"
+    first: Cell | None = None  # the run whose checkpoint this one starts from
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f"{self.row}, seed {self.seed}"
 
     @property
     def result(self) -> Path:
@@ -34,64 +42,177 @@ class Cell:
         return ROOT / self.folder / self.table / f"{_slug(self.row)}.seed{self.seed}.json"
 
     @property
+    def predictions(self) -> Path:
+        """Where its `predictions.csv` is kept, compressed; pandas reads it as it is."""
+        return self.result.with_suffix(".csv.gz")
+
+    @property
     def store_root(self) -> str:
         """Its own folder of runs, relative to the repository: rows with RRT differ in no other name."""
         return f"checkpoint/{self.table}/{_slug(self.row)}"
 
     @property
-    def needs(self) -> str | None:
-        """The row whose checkpoint this one starts from."""
-        found = re.search(r"\{(.+?)\}", self.flags)
-        return found.group(1) if found else None
+    def log(self) -> Path:
+        """What the run prints, under a sweep."""
+        return ROOT / self.store_root / f"seed{self.seed}.log"
+
+    @property
+    def identity(self) -> str:
+        """What makes it this run and no other, but for the seed: script and flags, as results keep them."""
+        return " ".join(f"python {self.script} {self.flags}".split())
 
     def command(self) -> list[str]:
         """The command without the interpreter, to be run from the repository's root."""
         flags = self.flags
-        if self.needs is not None:
-            first = Cell(self.table, self.needs, self.seed, self.script, "", self.folder)
-            result = read_json(first.result) or {}
-            flags = flags.replace(f"{{{self.needs}}}", shlex.quote(result.get("checkpoint", "CKPT")))
+        if self.first is not None:
+            checkpoint = (read_json(self.first.result) or {}).get("checkpoint", "CKPT")
+            flags = flags.replace(f"{{{self.first.row}}}", shlex.quote(checkpoint))
         where = ["--store_root", self.store_root, "--metrics_json", str(self.result.relative_to(ROOT))]
         return [self.script, *shlex.split(flags), "--seed", str(self.seed), *where]
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table of `recipes.toml`: its rows, and what to print of them."""
+class Claim:
+    """What the paper draws from a table: on this metric and shot, one row is better than another."""
 
-    name: str
+    says: str
+    better: str
+    than: str
+    metric: str
+    shot: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of `recipes.toml` at one scale: its rows, and what to print of them."""
+
+    name: str  # of its folder in results/
     title: str
     script: str
     flags: str
     seeds: tuple[int, ...]
     metrics: dict[str, str]  # name in metrics.json -> name in published.csv
-    rows: dict[str, dict[str, Any]]
+    rows: dict[str, dict[str, Any]]  # row -> flags, and its name in published.csv
     dataset: str | None = None  # name in published.csv, where the paper has these rows
-    paper_table: int | None = None
+    papers: tuple[int, ...] = ()  # the paper's tables with these rows, the main one first
+    source: str = ""
     folder: str = "results"  # of the results, below the repository; "checkpoint" keeps them out of git
+    groups: tuple[str, ...] = ("all", "many", "medium", "few")
+    setup: tuple[str, ...] = ()  # commands that make its data, where that takes nothing but time
+    claims: tuple[Claim, ...] = ()
+    key: str = ""  # its name in recipes.toml
+    scale: str = ""
+
+    def cell(self, row: str, seed: int) -> Cell:
+        """The run of a row under a seed."""
+        own = self.rows[row]["flags"]
+        named = re.search(r"\{(.+?)\}", own)
+        first = self.cell(named.group(1), seed) if named else None
+        return Cell(self.name, row, seed, self.script, f"{self.flags} {own}", self.folder, first)
 
     def cells(self, seeds: tuple[int, ...] | None = None) -> Iterator[Cell]:
-        """Every run, seed by seed, so that a first stage comes before the row that needs it."""
+        """Every run, seed by seed."""
         for seed in seeds or self.seeds:
-            for row, recipe in self.rows.items():
-                yield Cell(self.name, row, seed, self.script, f"{self.flags} {recipe['flags']}", self.folder)
+            for row in self.rows:
+                yield self.cell(row, seed)
 
 
 def read_tables(path: Path = RECIPES) -> dict[str, Table]:
-    """The tables by name."""
+    """Every table at each of its scales, by full name."""
     with path.open("rb") as file:
         content = tomllib.load(file)
+    rows, claims = content.pop("rows", {}), content.pop("claims", {})
+    tables = {}
+    for key, table in content.items():
+        for scale, how in _scales(content, table).items():
+            made = _table(key, scale, {**table, **how}, rows, claims)
+            tables[made.name] = made
+    return tables
+
+
+def _scales(content: Mapping[str, Any], table: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The scales of a table, or of the one that it is `like`, with that one's script, data and metrics."""
+    if "like" not in table:
+        return table["scales"]
+    model = content[table["like"]]
+    shared = {name: model[name] for name in ("script", "dataset", "metrics") if name not in table}
+    scales = {scale: model["scales"][scale] for scale in ("paper", "small")}
     return {
-        name: Table(name=name, **{**table, "seeds": tuple(table["seeds"])}) for name, table in content.items()
+        scale: {**shared, **how, "title": f"{how['title']}: {table['about']}"}
+        for scale, how in {**scales, **table.get("scales", {})}.items()
     }
 
 
-def find_table(name: str) -> Table:
-    """The table of this name; raises UserError, with the names there are, if there is none."""
+def _table(key: str, scale: str, how: dict[str, Any], rows: dict[str, Any], claims: dict[str, Any]) -> Table:
+    """One table at one scale, its rows written out."""
+    metrics, named = how["metrics"], rows[how["rows"]]
+    own = dict(_written_out({row: named[row] for row in how.get("only", named)}, how))
+    return Table(
+        name=f"{key}-{how.get('suffix', scale)}",
+        title=how["title"],
+        script=how["script"],
+        flags=how["flags"],
+        seeds=tuple(how["seeds"]),
+        metrics=metrics,
+        rows=own,
+        dataset=how.get("dataset"),
+        papers=tuple(how.get("papers", ())),
+        source=how.get("source", ""),
+        folder=how.get("folder", "results"),
+        groups=tuple(how.get("groups", Table.groups)),
+        setup=tuple(how.get("setup", ())),
+        claims=tuple(_claims(claims.get(how.get("claims"), ()), metrics, own)),
+        key=key,
+        scale=scale,
+    )
+
+
+def _written_out(rows: dict[str, Any], scale: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows with their `$words` filled in; one with `each` for every combination of its values."""
+    words = {word: value for word, value in scale.items() if isinstance(value, str)}
+    for row, recipe in rows.items():
+        each = recipe.get("each", {})
+        for values in itertools.product(*each.values()):
+            filled = words | dict(zip(each, map(str, values), strict=True))
+            texts = {name: text for name, text in recipe.items() if name != "each"}
+            yield (
+                Template(row).substitute(filled),
+                {name: Template(text).substitute(filled) for name, text in texts.items()},
+            )
+
+
+def _claims(
+    claims: list[dict[str, Any]] | tuple, metrics: dict[str, str], rows: Mapping[str, Any]
+) -> Iterator[Claim]:
+    """The claims one by one, as far as the table has their rows."""
+    for claim in claims:
+        for (better, than), metric, shot in itertools.product(
+            claim["pairs"], claim.get("metrics", list(metrics)[:1]), claim["shots"]
+        ):
+            if better in rows and than in rows:
+                yield Claim(claim["says"], better, than, metric, shot)
+
+
+def find_table(name: str, scale: str | None = None) -> Table:
+    """The table of this full name, or of this name or number of the paper's table and this scale.
+
+    Raises UserError, with what there is, if there is none.
+    """
     tables = read_tables()
-    if name not in tables:
-        raise UserError(f"--table {name}: there is no such table; there are {', '.join(tables)}")
-    return tables[name]
+    if name in tables and scale in (None, tables[name].scale):
+        return tables[name]
+    same = [table for table in tables.values() if table.key == name or name in map(str, table.papers)]
+    if not same:
+        known = dict.fromkeys(
+            f"{table.key} ({', '.join(map(str, table.papers))})" if table.papers else table.key
+            for table in tables.values()
+        )
+        raise UserError(f"--table {name}: there is no such table; there are {', '.join(known)}")
+    for table in same:
+        if table.scale == scale:
+            return table
+    scales = ", ".join(dict.fromkeys(table.scale for table in same))
+    raise UserError(f"--table {name}: has no --scale {scale}; it has {scales}")
 
 
 def _slug(row: str) -> str:

@@ -73,16 +73,7 @@ def parser(prog: str, doc: str) -> cli.Parser:
     own.add_argument(
         "--workers", type=cli.number(int, 1), default=32, help="decoding threads (at most the cores)"
     )
-    own.add_argument("--store_name", default="nyud2", help="first part of the run's name")
-    own.add_argument(
-        "--resume",
-        dest="must_resume",
-        action="store_true",
-        help="go on with this run (which the command does anyway)",
-    )
-    own.add_argument(
-        "--eval_model", default="", metavar="CKPT", help="what --evaluate reads (default: this run's)"
-    )
+    cli.add_own_run_arguments(parser, store_name="nyud2")
     return parser
 
 
@@ -191,9 +182,11 @@ TASK = Task(
 )
 
 
-def main(prog: str, doc: str, argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    args = parser(prog, doc).parse_args(argv)
+def main(prog: str, doc: str, argv: Sequence[str] | None = None, **defaults: Any) -> int:
+    """The command, with other `defaults` of its flags where they are given; returns its exit code."""
+    flags = parser(prog, doc)
+    flags.set_defaults(**defaults)
+    args = flags.parse_args(argv)
     cli.resolve(args, lds_reweight=TASK.lds_reweight)
     if args.bucket_num > files.DEPTH_BINS.num or args.bucket_start >= args.bucket_num:
         raise UserError("--bucket_start and --bucket_num: must be in order, within the 100 bins of 0.1 m")

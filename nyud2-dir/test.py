@@ -15,8 +15,7 @@ PROG = "nyud2-dir/test.py"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`train.py --evaluate`; returns its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    return depth_task.main(PROG, __doc__, ["--evaluate", *words])
+    return depth_task.main(PROG, __doc__, argv, evaluate=True)
 
 
 if __name__ == "__main__":

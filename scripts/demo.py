@@ -15,9 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import reproduce
-import tables
-from plot import error_by_label
+import plot
+from reproducing.launch import Local
+from reproducing.sweep import Sweep
+from reproducing.table_numbers import rows_of
 
 from common import cli
 from common.metrics import GROUPS
@@ -82,7 +83,7 @@ def sts_b(quick: bool) -> Table:
 
 def table_text(table: Table) -> str:
     """One line a row, each metric for every shot, and the number of test samples above."""
-    rows = tables.rows_of(table)
+    rows = rows_of(table)
     shots = next(iter(rows.values()))[0]["shots"]
     head, n = f"{'':<18}", f"{'test samples':<18}"
     for metric in table.metrics:
@@ -108,10 +109,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     table = {"agedb": agedb, "sts-b": sts_b}[args.name](args.quick)
-    reproduce.Sweep(list(table.cells()), jobs=2).run()
+    Sweep(list(table.cells()), Local(2)).run()
     print(f"\n{table_text(table)}\n")
     if args.name == "agedb":
-        error_by_label(table, cli.ROOT / "demo.png")
+        results = [read_json(cell.result) for cell in table.cells()]
+        runs = [str(cli.ROOT / Path(result["checkpoint"]).parent) for result in results if result]
+        plot.main(["error", *runs, "--out", str(cli.ROOT / "demo.png")])
         print("Picture: demo.png")
     return 0
 

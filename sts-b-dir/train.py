@@ -88,21 +88,12 @@ def parser() -> cli.Parser:
     )
     text.add_argument("--val_interval", type=cli.number(int, 1), default=400, help="steps between checks")
     text.add_argument("--max_vals", type=cli.number(int, 1), default=100, help="checks at most")
-    text.add_argument("--store_name", default="sts", help="first part of the run's name")
     text.add_argument("--suffix", default="", help="last part of the run's name")
     text.add_argument("--log_file", default="training.log", help="log file in the run directory")
     text.add_argument(
         "--cuda", type=int, default=None, help="published form of --device: a GPU, or -1 for the CPU"
     )
-    text.add_argument(
-        "--resume",
-        dest="must_resume",
-        action="store_true",
-        help="go on with this run (which the command does anyway)",
-    )
-    text.add_argument(
-        "--eval_model", default="", metavar="CKPT", help="what --evaluate reads (default: this run's)"
-    )
+    cli.add_own_run_arguments(parser, store_name="sts")
     return parser
 
 

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import torch
@@ -99,3 +101,28 @@ def in_child(run, prepare=lambda: None):
         finally:
             os._exit(code)
     return pid
+
+
+def ended(pid, seconds=60):
+    """The exit code of a child; one that hangs is killed, and fails the test."""
+    end = time.monotonic() + seconds
+    while not (done := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() > end:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise AssertionError("the child hangs")
+        time.sleep(0.002)
+    return os.waitstatus_to_exitcode(done[1])
+
+
+def killed_at(target, name, number):
+    """The process kills itself, as the kernel would, at the nth call of `target.name`."""
+    real, calls = getattr(target, name), []
+
+    def dies(*args, **how):
+        calls.append(None)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **how)
+
+    setattr(target, name, dies)

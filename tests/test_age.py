@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from golden_weights import filled
 from runs import history, read
 from tiny_faces import TINY, call, command, load_train, read_csv, run_dir, write_csv, write_faces
 from torch import nn
@@ -61,23 +62,6 @@ def refused(argv, capsys, *told, code=2, folder="agedb-dir"):
 def resnet50():
     encoder = age.ResNetEncoder("resnet50")
     return Regressor(encoder, nn.Linear(encoder.feature_dim, 1)).eval()
-
-
-def filled(key, value, index):
-    """The weights of the golden recipe (shared/golden/README.md)."""
-    generator = torch.Generator().manual_seed(1000 + index)
-    if not value.is_floating_point():
-        return value
-    if key.endswith("running_var"):
-        return torch.rand(value.shape, generator=generator) + 0.5
-    if key.endswith("running_mean"):
-        return torch.randn(value.shape, generator=generator) * 0.1
-    if value.dim() == 1 and key.endswith("weight"):
-        return torch.rand(value.shape, generator=generator) * 0.4 + 0.8
-    if value.dim() == 1:
-        return torch.randn(value.shape, generator=generator) * 0.1
-    fan_in = math.prod(value.shape[1:])
-    return torch.randn(value.shape, generator=generator) * math.sqrt(2 / fan_in) * 0.7
 
 
 def test_keys_shapes_and_types_are_the_published_ones(resnet50, golden):

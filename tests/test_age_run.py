@@ -16,7 +16,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from runs import FILES, assert_same_end, history, in_child, outcome, read, same, snapshot
+from runs import FILES, assert_same_end, ended, history, in_child, killed_at, outcome, read, same, snapshot
 from tiny_faces import call, command, read_csv, run_dir, write_csv, write_faces
 from torch import nn
 from torchvision import transforms
@@ -641,31 +641,6 @@ def undisturbed(faces, tmp_path_factory):
     with contextlib.chdir(tmp_path_factory.mktemp("undisturbed")):
         assert call(argv) == 0
         return outcome(run_dir(argv))
-
-
-def ended(pid, seconds=60):
-    """The exit code of a child; one that hangs is killed, and fails the test."""
-    end = time.monotonic() + seconds
-    while not (done := os.waitpid(pid, os.WNOHANG))[0]:
-        if time.monotonic() > end:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise AssertionError("the child hangs")
-        time.sleep(0.002)
-    return os.waitstatus_to_exitcode(done[1])
-
-
-def killed_at(target, name, number):
-    """The process kills itself, as the kernel would, at the nth call of `target.name`."""
-    real, calls = getattr(target, name), []
-
-    def dies(*args, **how):
-        calls.append(None)
-        if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **how)
-
-    setattr(target, name, dies)
 
 
 MOMENTS = {  # where it resumes

@@ -19,9 +19,7 @@ from common.task import Standin
 def evaluator(golden, *, test=True):
     counts = np.array(json.loads((golden / "nyu_weights.json").read_text())["counts"])
     split = object()
-    data = SimpleNamespace(
-        bins=DEPTH_BINS, shots=shots_of(counts, Standin()), test=split if test else None
-    )
+    data = SimpleNamespace(bins=DEPTH_BINS, shots=shots_of(counts, Standin()), test=split if test else None)
     return DepthMetrics(depth_task.TASK, split, data)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torchvision
 from depth_model import IMAGENET, DepthEncoder, depth_head, imagenet_file, load_blocks
+from golden_weights import filled
 
 from common.checkpoint import renamed
 from common.errors import UserError
@@ -24,22 +25,6 @@ def regressor():
 
 def published_key(key):
     return next(iter(renamed({key: 0}, depth_task.TASK.key_map))).removeprefix("module.")
-
-
-def filled(key, value, number):
-    """The weights of golden/README.md."""
-    random = torch.Generator().manual_seed(1000 + number)
-    if not value.is_floating_point():
-        return value
-    if key.endswith("running_var"):
-        return torch.rand(value.shape, generator=random) + 0.5
-    if key.endswith("running_mean"):
-        return torch.randn(value.shape, generator=random) * 0.1
-    if value.dim() == 1:
-        if key.endswith("weight"):
-            return torch.rand(value.shape, generator=random) * 0.4 + 0.8
-        return torch.randn(value.shape, generator=random) * 0.1
-    return torch.randn(value.shape, generator=random) * (2 / value[0].numel()) ** 0.5 * 0.7
 
 
 def test_keys_shapes_and_types_are_the_published_ones(regressor, golden):

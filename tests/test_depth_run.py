@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs import FILES, assert_same_end, history, in_child, outcome, read, same
+from runs import FILES, assert_same_end, ended, history, in_child, killed_at, outcome, read, same
 from tiny_depth import PROG, call, command, run_dir, tiny_nyud2, train
 
 from common import cli, engine
@@ -285,19 +285,6 @@ def undisturbed(folder, tmp_path_factory):
         return outcome(run_dir(argv))
 
 
-def killed_at(target, name, number):
-    """The process kills itself, as the kernel would, at the nth call of `target.name`."""
-    real, calls = getattr(target, name), []
-
-    def dies(*args, **how):
-        calls.append(None)
-        if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **how)
-
-    setattr(target, name, dies)
-
-
 MOMENTS = {  # where it resumes
     "in the middle of an epoch": (engine.Run, "step", 5, 3),
     "in the middle of the statistics of FDS": (FDS, "collect", 3, 3),
@@ -311,7 +298,7 @@ def test_a_kill_at_this_moment_resumes_exactly(folder, undisturbed, capsys, mome
     argv = command(folder, EXACT)
     target, name, number, step = MOMENTS[moment]
     pid = in_child(lambda: call(argv), lambda: killed_at(target, name, number))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert ended(pid) == -signal.SIGKILL
     assert not (run_dir(argv) / "metrics.json").exists()
     capsys.readouterr()
     assert call(argv) == 0

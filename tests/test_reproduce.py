@@ -1,106 +1,44 @@
-"""The rows of data/recipes.toml are commands that train.py takes, and scripts/reproduce.py runs them."""
+"""scripts/reproduce.py runs cells as ordinary commands: recognised, resumed, and never mixed."""
 
+import functools
 import os
-import signal
+import re
+import shlex
+import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import reproduce
-import sts_corpus
-from tiny_faces import load_train
+from reproducing import launch
+from stub_repository import (
+    NAME,
+    PROG,
+    call,
+    predictions,
+    result,
+    result_path,
+    starts,
+    work_in_repository,
+)  # fmt: skip
 
-from common import age, cli, recipes
 from common.recipes import read_tables
-from common.rundir import read_json
 
-PROG = "scripts/reproduce.py"
 TABLES = read_tables()
-CELLS = [cell for table in TABLES.values() for cell in table.cells((7,))]
-LDS_REWEIGHT = {"sts-b-dir/train.py": "inverse"}
-
-
-# The recipes
-
-
-def parsed(cell, command=None):
-    """The arguments of a cell as its own train.py reads them, and the name that it gives the run."""
-    script, *flags = command or cell.command()
-    folder = script.removesuffix("/train.py")
-    if folder == "sts-b-dir":
-        parser, run_name = sts_corpus.train.parser(), sts_corpus.train.run_name
-    else:
-        train = load_train(folder)
-        dataset = folder.removesuffix("-dir").replace("-", "_")
-        parser, run_name = age.parser(train.PROG, train.__doc__, dataset), age.run_name
-    args = parser.parse_args(flags)
-    cli.resolve(args, lds_reweight=LDS_REWEIGHT.get(script, "sqrt_inv"))
-    return args, run_name(args)
-
-
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.table}: {cell.row}")
-def test_every_recipe_is_a_command_that_its_script_takes(cell):
-    args, _ = parsed(cell)
-    assert args.seed == 7
-    assert args.store_root == Path(cell.store_root)
-    assert recipes.ROOT / args.metrics_json == cell.result
-    assert not args.evaluate
-    assert not args.overwrite
-
-
-def test_a_flag_that_no_script_has_would_be_noticed(capsys):
-    cell = next(TABLES["sts-b-small"].cells())
-    with pytest.raises(SystemExit):
-        parsed(cell, [*cell.command(), "--lsd"])
-    assert "unknown argument --lsd (did you mean --lds?)" in capsys.readouterr().err
-
-
-def test_no_two_cells_share_a_run_directory_a_log_or_a_result():
-    cells = [cell for table in TABLES.values() for cell in table.cells()]
-    assert len({cell.result for cell in cells}) == len(cells)
-    assert len({(cell.store_root, cell.seed) for cell in cells}) == len(cells)
-    assert len({(cell.store_root, parsed(cell)[1]) for cell in cells}) == len(cells)
-
-
-@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_what_a_table_refers_to_exists(table):
-    assert (cli.ROOT / table.script).is_file()
-    assert len(set(table.seeds)) == len(table.seeds) > 0
-    assert table.folder in ("results", "checkpoint")
-    for cell in table.cells((0,)):
-        assert cell.needs is None or cell.needs in table.rows
-
-
-def test_lds_and_fds_rows_are_what_their_names_say():
-    for cell in CELLS:
-        args, _ = parsed(cell)
-        assert args.lds is ("LDS" in cell.row), cell
-        assert args.fds is ("FDS" in cell.row), cell
-        assert args.retrain_fc is ("RRT" in cell.row), cell
-        assert (args.fds_variant == "released") is ("(released)" in cell.row), cell
-        scheme = {"SQINV": "sqrt_inv", "INV": "inverse", "RRT": "inverse"}.get(cell.row.split()[0], "none")
-        assert args.reweight == scheme, cell
-        assert args.loss.startswith("focal") is ("Focal-R" in cell.row), cell
 
 
 # What the user types
-
-
-def call(*argv):
-    """The exit code of `reproduce.py argv`, run in this process."""
-    try:
-        return cli.run_command(PROG, lambda: reproduce.main(argv))
-    except SystemExit as end:
-        return end.code
 
 
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
         ([], ["--table", "--list"]),
-        (["--table", "nosuch"], ["--table nosuch", *TABLES]),
+        (["--table", "nosuch"], ["--table nosuch", "agedb (2, 9)", "sts-b (3, 10)"]),
+        (["--table", "5"], ["--table 5", "agedb (2, 9)"]),
+        (["--table", "2", "--scale", "huge"], ["--scale", "'huge'", "small"]),
+        (["--table", "4", "--scale", "demo"], ["--scale demo", "paper, small"]),
         (["--table", "sts-b-small", "--rows", "LSD*"], ["--rows 'LSD*'", "sts-b-small", "--list"]),
         (["--table", "sts-b-small", "--seeds", "one"], ["--seeds", "'one'", "0,1,2"]),
         (["--table", "sts-b-small", "--seeds", "0,,1"], ["--seeds", "'0,,1'", "0,1,2"]),
@@ -108,6 +46,7 @@ def call(*argv):
         (["--table", "sts-b-small", "--seeds=-1"], ["--seeds", "'-1'", "0,1,2"]),
         (["--table", "sts-b-small", "--seeds", "0.5"], ["--seeds", "'0.5'", "0,1,2"]),
         (["--table", "sts-b-small", "--jobs", "0"], ["--jobs", "'0'", "at least 1"]),
+        (["--table", "sts-b-small", "--launcher", "slurm"], ["--launcher", "'slurm'", "ray"]),
         (["--tabel", "sts-b-small"], ["--tabel", "did you mean --table?"]),
     ],
 )
@@ -121,18 +60,20 @@ def test_mistakes_are_named(argv, told, capsys):
         assert part in error
 
 
-def test_list_shows_every_table_and_row(capsys):
+def test_list_shows_every_table_with_its_source_and_every_row(capsys):
     assert call("--list") == 0
     out = capsys.readouterr().out
     for table in TABLES.values():
-        assert f"{table.name}: {table.title}\n  {table.script} --" in out
+        assert f"{table.name} (Table {' and '.join(map(str, table.papers))}): {table.title}\n" in out
+        assert f"\n  {table.source}\n  --table {table.key} --scale {table.scale}: {table.script}" in out
         for row, recipe in table.rows.items():
             assert f"    {row:<28} {recipe['flags']}\n" in out
 
 
 def test_a_dry_run_prints_whole_commands_and_runs_none(capsys, monkeypatch):
-    monkeypatch.setattr(reproduce.Sweep, "run", lambda self: pytest.fail("it ran"))
-    assert call("--table", "sts-b-small", "--rows", "INV*", "--seeds", "4,5", "--dry-run") == 0
+    monkeypatch.setattr(reproduce, "Sweep", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(reproduce, "make_data", lambda *_: pytest.fail("it made data"))
+    assert call("--table", "3", "--scale", "small", "--rows", "INV*", "--seeds", "4,5", "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * sum(row.startswith("INV") for row in TABLES["sts-b-small"].rows)
     for line in lines:
@@ -145,6 +86,13 @@ def test_a_dry_run_prints_whole_commands_and_runs_none(capsys, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(("gpu", "scale"), [(True, "paper"), (False, "small")])
+def test_without_scale_the_machine_decides(gpu, scale, capsys, monkeypatch):
+    monkeypatch.setattr(reproduce.torch.cuda, "is_available", lambda: gpu)
+    assert call("--table", "3", "--rows", "Vanilla", "--dry-run") == 0
+    assert f"--store_root checkpoint/sts-b-{scale}/vanilla" in capsys.readouterr().out
+
+
 def test_without_seeds_the_table_has_its_own_and_a_seed_counts_once(capsys):
     for flags, seeds in (((), TABLES["sts-b-small"].seeds), (("--seeds", "3,1,3"), (3, 1))):
         assert call("--table", "sts-b-small", "--rows", "Vanilla", "--dry-run", *flags) == 0
@@ -152,277 +100,248 @@ def test_without_seeds_the_table_has_its_own_and_a_seed_counts_once(capsys):
         assert [int(line.split("--seed ")[1].split()[0]) for line in lines] == list(seeds)
 
 
-# A sweep over a train.py of a few lines
-
-STUB = """
-import argparse, json, os, pathlib, signal, sys, time
-parser = argparse.ArgumentParser()
-for flag in ("--seed", "--store_root", "--metrics_json", "--pretrained", "--value", "--meet", "--hang"):
-    parser.add_argument(flag)
-parser.add_argument("--fail", action="store_true")
-args = parser.parse_args()
-store, began = pathlib.Path(args.store_root), time.monotonic()
-run = store / f"run_{args.seed}"
-run.mkdir(parents=True, exist_ok=True)
-
-def stop(number, frame):
-    (run / "stopped").touch()
-    sys.exit(130)
-
-signal.signal(signal.SIGTERM, stop)
-(run / "pid.tmp").write_text(str(os.getpid()))
-(run / "pid").unlink(missing_ok=True)
-(run / "pid.tmp").rename(run / "pid")
-print("this is", store.name, args.seed)
-if args.meet:  # until so many runs of the table have begun
-    while len(list(store.parent.glob("*/*/pid"))) < int(args.meet):
-        if time.monotonic() > began + 20:
-            sys.exit("nobody came")
-        time.sleep(0.01)
-if args.hang:
-    time.sleep(60)
-if args.fail:
-    sys.exit("this was meant to fail")
-if args.pretrained:
-    assert pathlib.Path(args.pretrained).read_text() == f"weights of seed {args.seed}"
-(run / "ckpt").write_text(f"weights of seed {args.seed}")
-told = {"checkpoint": str(run / "ckpt"), "pretrained": args.pretrained, "value": args.value}
-told |= {"threads": os.environ["OMP_NUM_THREADS"], "span": [began, time.monotonic()]}
-pathlib.Path(args.metrics_json).write_text(json.dumps(told))
-"""
-
-
-def write_repository(folder, rows, seeds=(0,)):
-    """A repository of one table, `t`, whose rows have these flags for the stub."""
-    (folder / "stub-dir").mkdir()
-    (folder / "stub-dir" / "train.py").write_text(STUB)
-    lines = ["[t]", 'title = "T"', 'script = "stub-dir/train.py"', 'flags = ""', f"seeds = {list(seeds)}"]
-    lines += ['metrics = { mae = "MAE" }', "[t.rows]"]
-    lines += [f'"{row}" = {{ flags = "{flags}" }}' for row, flags in rows.items()]
-    (folder / "data").mkdir()
-    (folder / "data" / "recipes.toml").write_text("\n".join(lines) + "\n")
+# A sweep
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """`repository(rows, seeds)` makes the scripts work in a repository of their own."""
-
-    def make(rows, seeds=(0,)):
-        write_repository(tmp_path, rows, seeds)
-        monkeypatch.setattr(cli, "ROOT", tmp_path)
-        monkeypatch.setattr(recipes, "ROOT", tmp_path)
-        monkeypatch.setattr(read_tables, "__defaults__", (tmp_path / "data" / "recipes.toml",))
-        return tmp_path
-
-    return make
+    """`repository(rows, seeds, flags)` makes the scripts work in a repository of their own."""
+    return functools.partial(work_in_repository, tmp_path, monkeypatch)
 
 
-def result(root, slug, seed=0):
-    return read_json(root / "results" / "t" / f"{slug}.seed{seed}.json")
-
-
-def test_a_sweep_writes_every_result(repository, capsys):
-    root = repository({"Vanilla": "--value 1", "INV + LDS": "--value 'two words'"}, seeds=(0, 5))
-    assert call("--table", "t") == 0
+def test_a_sweep_keeps_every_result_with_its_command_and_predictions(repository, capsys):
+    root = repository({"Vanilla": "--value 1", "INV + LDS": "--value '2.50'"}, seeds=(0, 5))
+    assert call("--table", "t-small") == 0
     for seed in (0, 5):
-        assert result(root, "vanilla", seed)["value"] == "1"
-        assert result(root, "inv-lds", seed)["value"] == "two words"
-        assert f"this is inv-lds {seed}" in (root / f"checkpoint/t/inv-lds/seed{seed}.log").read_text()
+        assert result(root, "vanilla", seed)["command"] == "python stub-dir/train.py --value 1"
+        assert result(root, "inv-lds", seed)["value"] == "2.50"
+        assert predictions(root, "inv-lds", seed) == "label,prediction,shot\n1.0,1.5,many\n"
+        assert f"this is inv-lds {seed}" in (root / f"checkpoint/{NAME}/inv-lds/seed{seed}.log").read_text()
     assert result(root, "vanilla")["threads"] == str(os.cpu_count())
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "t-small: T"
     assert [line for line in lines if line.startswith("start")] == [
         f"start  {row}, seed {seed}" for seed in (0, 5) for row in ("Vanilla", "INV + LDS")
     ]
     done = [line for line in lines if line.startswith("done")]
-    assert [line.split(";")[0] for line in done] == [line.replace("start", "done ") for line in lines[::2]]
-    assert done[-1].startswith("done   INV + LDS, seed 5; 4/4 after 0.") and done[-1].endswith(
-        "about 0 min left"
-    )
+    assert [line.split(";")[0] for line in done] == [
+        f"done   {row}, seed {seed}" for seed in (0, 5) for row in ("Vanilla", "INV + LDS")
+    ]
+    assert re.search(r"; 1/4; about \d+ s left$", done[0]) and done[3].endswith("; 4/4")
+    assert [line.split("|")[2].strip() for line in lines if line.startswith("| INV + LDS")] == [
+        "2.500 ± 0.000"
+    ]
+
+
+def test_finished_cells_are_not_run_again_and_the_table_is_printed(repository, capsys):
+    root = repository({"A": "--value 1", "B": "--value 2"})
+    assert call("--table", "t-small") == 0
+    first = capsys.readouterr().out
+    assert call("--table", "t-small") == 0
+    again = capsys.readouterr().out
+    assert (starts(root, "a"), starts(root, "b")) == (1, 1)
+    assert "start" not in again
+    assert again.split("\n\n", 1)[1] == first.split("\n\n", 1)[1]
+
+
+def test_results_that_came_with_a_clone_are_run_anew(repository, capsys):
+    root = repository({"A": "--value 1"})
+    assert call("--table", "t-small") == 0
+    shutil.rmtree(root / "checkpoint")
+    capsys.readouterr()
+    assert call("--table", "t-small") == 0
+    told = f"{result_path(root, 'a')}: was not run here; A, seed 0 is run again\n"
+    assert told in capsys.readouterr().out
+    assert starts(root, "a") == 1
 
 
 def test_a_row_starts_from_the_checkpoint_of_the_row_that_it_names(repository):
-    root = repository({"RRT": "--pretrained {First stage}", "First stage": "", "Third": ""}, seeds=(0, 1))
-    assert call("--table", "t", "--jobs", "3") == 0
+    rows = {"RRT": "--pretrained {First stage}", "RRT + LDS": "--pretrained {First stage} --value 1"}
+    root = repository({**rows, "First stage": "", "Third": ""}, seeds=(0, 1))
+    assert call("--table", "t-small", "--jobs", "3") == 0
     for seed in (0, 1):
-        first, second = result(root, "first-stage", seed), result(root, "rrt", seed)
-        assert second["pretrained"] == f"checkpoint/t/first-stage/run_{seed}/ckpt"
-        assert second["span"][0] > first["span"][1]
+        first = result(root, "first-stage", seed)
+        assert starts(root, "first-stage", seed) == 1  # and shared
+        for slug in ("rrt", "rrt-lds"):
+            second = result(root, slug, seed)
+            assert second["pretrained"] == f"checkpoint/{NAME}/first-stage/run_{seed}/ckpt"
+            assert second["span"][0] > first["span"][1]
+            assert "{First stage}" in second["command"]
+
+
+def test_a_first_stage_runs_once_and_again_where_its_checkpoint_is_not_here(repository, capsys):
+    """Also where it was not asked for."""
+    root = repository({"First": "", "RRT": "--pretrained {First}", "Other": ""})
+    assert call("--table", "t-small", "--rows", "RRT") == 0
+    assert (starts(root, "first"), starts(root, "rrt"), starts(root, "other")) == (1, 1, 0)
+    result_path(root, "rrt").unlink()
+    assert call("--table", "t-small", "--rows", "RRT") == 0
+    assert (starts(root, "first"), starts(root, "rrt")) == (1, 2)
+    shutil.rmtree(root / f"checkpoint/{NAME}/first")
+    assert call("--table", "t-small", "--rows", "RRT") == 0
+    assert (starts(root, "first"), starts(root, "rrt")) == (0, 2)  # RRT is finished
+    result_path(root, "rrt").unlink()
+    capsys.readouterr()
+    assert call("--table", "t-small", "--rows", "RRT") == 0
+    assert "first.seed0.json: was not run here; First, seed 0 is run again" in capsys.readouterr().out
+    assert (starts(root, "first"), starts(root, "rrt")) == (1, 3)
 
 
 def test_a_dry_run_shows_the_first_stage_as_ckpt_until_there_is_one(repository, capsys):
     repository({"First": "", "RRT": "--pretrained {First}"})
-    assert call("--table", "t", "--rows", "RRT", "--dry-run") == 0
+    assert call("--table", "t-small", "--rows", "RRT", "--dry-run") == 0
     assert " --pretrained CKPT " in capsys.readouterr().out
-    assert call("--table", "t", "--rows", "First") == 0
+    assert call("--table", "t-small", "--rows", "First") == 0
     capsys.readouterr()
-    assert call("--table", "t", "--rows", "RRT", "--dry-run") == 0
-    assert " --pretrained checkpoint/t/first/run_0/ckpt " in capsys.readouterr().out
-
-
-def test_a_row_without_its_first_stage_is_refused_before_anything_runs(repository, capsys):
-    root = repository({"First": "", "RRT": "--pretrained {First}", "Other": ""})
-    assert call("--table", "t", "--rows", "[RO]*") == 2
-    error = capsys.readouterr().err
-    assert "--rows '[RO]*'" in error and "RRT" in error and "First" in error
-    assert not (root / "checkpoint").exists()
-    assert call("--table", "t", "--rows", "First") == 0
-    assert call("--table", "t", "--rows", "[RO]*") == 0
-    assert result(root, "rrt")["pretrained"] == "checkpoint/t/first/run_0/ckpt"
+    assert call("--table", "t-small", "--rows", "RRT", "--dry-run") == 0
+    assert f" --pretrained checkpoint/{NAME}/first/run_0/ckpt " in capsys.readouterr().out
 
 
 def test_a_row_whose_first_stage_failed_is_not_run(repository, capsys):
-    root = repository({"Bad": "--fail", "After": "--pretrained {Bad}", "Good": "--value 1"}, seeds=(0,))
-    assert call("--table", "t") == 1
+    root = repository({"Bad": "--fail", "After": "--pretrained {Bad}", "Good": "--value 1"})
+    assert call("--table", "t-small") == 1
     out, error = capsys.readouterr()
     assert "NOT RUN After, seed 0: Bad failed" in out
     assert "2 of 3 runs failed: Bad seed 0, After seed 0" in error
-    assert not (root / "checkpoint/t/after").exists()
+    assert not (root / f"checkpoint/{NAME}/after").exists()
 
 
 def test_a_failed_cell_is_reported_and_the_others_run(repository, capsys):
-    root = repository({"Bad": "--fail", "Good": "--value 1"}, seeds=(0, 1))
-    assert call("--table", "t") == 1
+    root = repository({"Bad": "--fail", "Good": "--value 1", "Mute": "--mute"}, seeds=(0, 1))
+    assert call("--table", "t-small") == 1
     out, error = capsys.readouterr()
-    assert error == f"{PROG}: error: 2 of 4 runs failed: Bad seed 0, Bad seed 1\n"
-    assert "\nFAILED Bad, seed 0; 1/4 after" in out
-    assert "\n       exit code 1, log checkpoint/t/bad/seed0.log: this was meant to fail\n" in out
-    assert "this was meant to fail" in (root / "checkpoint/t/bad/seed0.log").read_text()
+    names = "Bad seed 0, Mute seed 0, Bad seed 1, Mute seed 1"
+    assert error == f"{PROG}: error: 4 of 6 runs failed: {names}\n"
+    assert "\nFAILED Bad, seed 0; 1/6; " in out
+    assert f"\n       exit code 1, log checkpoint/{NAME}/bad/seed0.log: this was meant to fail\n" in out
+    assert "the run left no whole result" in out
+    assert "this was meant to fail" in (root / f"checkpoint/{NAME}/bad/seed0.log").read_text()
     assert [result(root, "good", seed)["value"] for seed in (0, 1)] == ["1", "1"]
-    assert result(root, "bad") is None
+    assert not result_path(root, "bad").exists()
+    assert "| Good  | **1.000 ± 0.000** |" in out  # what there is, is shown
+
+
+def test_where_every_cell_fails_that_is_what_is_told(repository, capsys):
+    repository({"Bad": "--fail"})
+    assert call("--table", "t-small") == 1
+    assert capsys.readouterr().err == f"{PROG}: error: 1 of 1 runs failed: Bad seed 0\n"
 
 
 def test_jobs_run_side_by_side_and_no_more_than_asked_for(repository):
-    root = repository({"A": "--meet 2", "B": "--meet 2", "C": "", "D": "", "E": ""})
-    assert call("--table", "t", "--jobs", "2") == 0  # alone, A would wait for B in vain
-    spans = [result(root, name)["span"] for name in "abcde"]
+    root = repository({"A": "--meet 2", "B": "--meet 2 --value 1", "C": "--value 2", "D": "--value 3"})
+    assert call("--table", "t-small", "--jobs", "2") == 0  # alone, A would wait for B in vain
+    spans = [result(root, name)["span"] for name in "abcd"]
     assert max(sum(low <= begin < high for low, high in spans) for begin, _ in spans) == 2
     assert result(root, "a")["threads"] == str(max(1, os.cpu_count() // 2))
 
 
 def test_one_job_is_one_at_a_time(repository):
-    root = repository({"A": "", "B": "", "C": ""})
-    assert call("--table", "t") == 0
+    root = repository({"A": "--value 1", "B": "--value 2", "C": "--value 3"})
+    assert call("--table", "t-small") == 0
     spans = [result(root, name)["span"] for name in "abc"]
     assert spans[0][1] < spans[1][0] and spans[1][1] < spans[2][0]
 
 
-# Stopping
+def test_each_job_has_a_gpu_where_there_are_gpus(repository, monkeypatch):
+    root = repository({"A": "--meet 2", "B": "--meet 2 --value 1", "C": "--value 2"})
+    monkeypatch.setattr(launch, "gpus", lambda: ["3", "5"])
+    assert call("--table", "t-small", "--jobs", "2") == 0
+    assert sorted(result(root, name)["gpu"] for name in "ab") == ["3", "5"]
+    assert result(root, "c")["gpu"] in ("3", "5")
 
 
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+@pytest.mark.parametrize(("visible", "found"), [(None, ["0", "1"]), ("6,7", ["6", "7"])])
+def test_the_gpus_are_those_that_this_process_may_use(visible, found, monkeypatch):
+    monkeypatch.setattr(launch.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert launch.gpus() == found
+    monkeypatch.setattr(launch.torch.cuda, "is_available", lambda: False)
+    assert launch.gpus() == []
 
 
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.02)
-
-
-def forked(argv):
-    """The same as `call`, in a child of its own session, as a terminal would start it; its pid."""
-    pid = os.fork()
-    if not pid:
-        code = 99
-        try:
-            os.setsid()
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run under nohup
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
-            code = call(*argv)
-        finally:
-            os._exit(code)
-    return pid
-
-
-def ends_with(pid, seconds=20):
-    """The exit code of a forked child, killed if it does not end."""
-    end = time.monotonic() + seconds
-    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
-        if time.monotonic() > end:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            pytest.fail("it does not end")
-        time.sleep(0.02)
-    return os.waitstatus_to_exitcode(ended[1])
-
-
-def pids(root):
-    return [int(path.read_text()) for path in root.glob("checkpoint/t/*/*/pid")]
-
-
-@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_to_the_sweep_ends_its_runs_and_the_same_command_goes_on(repository, number):
-    rows = {"A": "--hang 1", "B": "--hang 1", "C": "--hang 1"}
-    root = repository(rows)
-    pid = forked(["--table", "t", "--jobs", "2"])
-    wait_until(lambda: len(pids(root)) == 2)
-    os.killpg(pid, getattr(signal, number))
-    assert ends_with(pid) == 130
-    assert not any(alive(child) for child in pids(root))
-    assert sorted(path.parent.parent.name for path in root.glob("checkpoint/t/*/*/stopped")) == ["a", "b"]
-    assert not (root / "checkpoint/t/c").exists()
-    recipe = root / "data" / "recipes.toml"
-    recipe.write_text(recipe.read_text().replace("--hang 1", ""))
-    assert call("--table", "t", "--jobs", "2") == 0
-    assert all(result(root, name) for name in "abc")
-
-
-def test_a_run_that_starts_as_the_sweep_stops_is_ended_too(repository, monkeypatch):
-    root, real = repository({"A": "--hang 1"}), subprocess.Popen
-
-    def popen(*args, **how):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.5)  # the main thread has told all children by now, and this one is none yet
-        return real(*args, **how)
-
-    monkeypatch.setattr(subprocess, "Popen", popen)
-    began = time.monotonic()
-    assert call("--table", "t") == 130
-    assert time.monotonic() < began + 30
-    assert not any(alive(child) for child in pids(root))
-
-
-def test_signals_are_as_before_when_a_sweep_is_over(repository, monkeypatch):
-    repository({"A": ""})
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    assert call("--table", "t") == 0
-    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    seen, previous = [], signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    real = reproduce.run_cell
-    monkeypatch.setattr(
-        reproduce, "run_cell", lambda *args: seen.append(signal.getsignal(signal.SIGHUP)) or real(*args)
+def test_data_that_can_be_made_are_made_first(repository, capsys):
+    root = repository({"A": "--value 1"})
+    (root / "scripts").mkdir()
+    (root / "scripts" / "make.py").write_text(
+        "import sys, pathlib; pathlib.Path(sys.argv[1]).touch(); sys.exit(2)"
     )
-    try:
-        assert call("--table", "t") == 0
-    finally:
-        signal.signal(signal.SIGHUP, previous)
-    assert seen == [signal.SIG_IGN]
+    recipe = root / "data" / "recipes.toml"
+    recipe.write_text(
+        recipe.read_text().replace('title = "T"', 'title = "T"\nsetup = ["make.py drawn", "make.py more"]')
+    )
+    assert call("--table", "t-small") == 0  # that one failed, its rows would have said
+    assert (root / "drawn").exists() and (root / "more").exists()
+    out = capsys.readouterr().out
+    assert out.index("$ python scripts/make.py drawn\n") < out.index("start  A")
 
 
-def test_as_a_user_starts_and_stops_it(tmp_path):
-    """The script itself, in a copy of the repository, from another folder, ended with SIGTERM."""
-    root = tmp_path / "copy"
-    (root / "scripts").mkdir(parents=True)
-    write_repository(root, {"A": "--hang 1", "B": "--hang 1"})
-    (root / "common").mkdir()
-    for file in [*(cli.ROOT / "common").glob("*.py"), cli.ROOT / PROG]:
-        (root / file.relative_to(cli.ROOT)).write_bytes(file.read_bytes())
-    process = subprocess.Popen(
-        [sys.executable, str(root / PROG), "--table", "t", "--jobs", "2"], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(root)},
-    )  # fmt: skip
-    try:
-        wait_until(lambda: len(pids(root)) == 2, 120)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        out, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert error == f"{PROG}: stopped; the same command goes on from the last checkpoint\n"
-    assert out == "start  A, seed 0\nstart  B, seed 0\n"
-    assert not any(alive(child) for child in pids(root))
-    assert len(list(root.glob("checkpoint/t/*/*/stopped"))) == 2
+# What is never mixed
+
+
+def test_a_result_of_another_configuration_is_refused_and_stays(repository, capsys):
+    root = repository({"A": "--value 1", "B": "--value 2"})
+    assert call("--table", "t-small") == 0
+    before = result_path(root, "a").read_bytes()
+    repository({"A": "--value 7", "B": "--value 2", "C": "--value 3"})
+    capsys.readouterr()
+    assert call("--table", "t-small") == 1
+    out, error = capsys.readouterr()
+    assert (
+        f"REFUSED A, seed 0: {result_path(root, 'a')}: is of another configuration (1 there, 7 here)" in out
+    )
+    assert "1 of 3 runs failed: A seed 0" in error
+    assert result_path(root, "a").read_bytes() == before
+    assert (starts(root, "a"), starts(root, "b"), starts(root, "c")) == (1, 1, 1)
+    assert "| B" not in out  # no table of the two
+
+
+def test_the_flags_that_all_rows_share_are_part_of_it(repository):
+    root = repository({"A": ""}, flags="--value 1")
+    assert call("--table", "t-small") == 0
+    repository({"A": ""}, flags="--value 2")
+    assert call("--table", "t-small") == 1
+    assert result(root, "a")["value"] == "1"
+    result_path(root, "a").unlink()
+    assert call("--table", "t-small") == 0
+    assert result(root, "a")["value"] == "2"
+
+
+@pytest.mark.parametrize("content", ["", '{"checkpoint": "x", "shots": {"al', "[]", '{"shots": {}}'])
+def test_a_result_that_is_cut_short_is_named_and_its_cell_run_again(repository, content, capsys):
+    root = repository({"A": "--value 1", "B": "--value 2"})
+    assert call("--table", "t-small") == 0
+    result_path(root, "a").write_text(content)
+    capsys.readouterr()
+    assert call("--table", "t-small") == 0
+    assert f"{result_path(root, 'a')}: is cut short; A, seed 0 is run again\n" in capsys.readouterr().out
+    assert (starts(root, "a"), starts(root, "b")) == (2, 1)
+    assert result(root, "a")["value"] == "1"
+
+
+def test_a_result_without_command_or_predictions_is_run_again(repository, capsys):
+    root = repository({"A": "--value 1", "B": "--value 2"})
+    assert call("--table", "t-small") == 0
+    result_path(root, "a").with_suffix(".csv.gz").unlink()
+    path = result_path(root, "b")
+    path.write_text(path.read_text().replace('"command"', '"comment"'))
+    assert call("--table", "t-small") == 0
+    out = capsys.readouterr().out
+    assert f"{result_path(root, 'a')}: is without predictions; A, seed 0 is run again\n" in out
+    assert f"{path}: is unsigned; B, seed 0 is run again\n" in out
+    assert (starts(root, "a"), starts(root, "b")) == (2, 2)
+    assert predictions(root, "a") and "command" in result(root, "b")
+
+
+def test_commands_can_be_run_by_hand(repository):
+    """What --dry-run prints, in a shell at the repository's root; the sweep then takes the result over."""
+    root = repository({"A": "--value 1"})
+    command = ["python", *next(read_tables()["t-small"].cells()).command()]
+    result_path(root, "a").parent.mkdir(parents=True)
+    line = shlex.join(command).replace("python", sys.executable, 1)
+    subprocess.run(line, shell=True, cwd=root, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert "command" not in result(root, "a")
+    assert call("--table", "t-small") == 0
+    assert "command" in result(root, "a") and Path(root / result(root, "a")["checkpoint"]).exists()

@@ -11,7 +11,7 @@ import tiny_faces
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from runs import assert_same_end, in_child, outcome, read
+from runs import assert_same_end, in_child, killed_at, outcome, read
 from sts_corpus import train as sts
 from sts_model import Mix, PairEncoder
 from sts_resample import resample_pairs
@@ -383,19 +383,6 @@ def corpus(tmp_path_factory):
     return sts_corpus.write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-def die(target, name, number):
-    """Let the nth call of `target.name` be the last thing that this process does."""
-    real, calls = getattr(target, name), []
-
-    def dies(*args, **how):
-        calls.append(None)
-        if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **how)
-
-    setattr(target, name, dies)
-
-
 RUNS = {
     "faces": (tiny_faces, "--resample smogn --lds --fds --start_smooth 0", 9),
     "sts-b": (sts_corpus, "--resample smogn --lds --fds --start_smooth 0", 13),
@@ -412,7 +399,7 @@ def test_a_run_that_is_killed_ends_bit_for_bit_the_same(name, faces, corpus, tmp
     assert module.call(argv) == 0
     told, expected = capsys.readouterr().out, outcome(module.run_dir(argv))
     monkeypatch.chdir(tmp_path)
-    pid = in_child(lambda: module.call(argv), lambda: die(engine.Run, "step", step))
+    pid = in_child(lambda: module.call(argv), lambda: killed_at(engine.Run, "step", step))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     assert not (module.run_dir(argv) / "metrics.json").exists()
     assert module.call(argv) == 0

@@ -1,14 +1,18 @@
 """scripts/tables.py: results as Markdown, to the last digit, and READMEs that agree with them."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
 import tables
+from reproducing import claims
+from reproducing.table_numbers import numbers, paper_number, published, rows_of
+from reproducing.table_text import as_csv, escaped, latex, markdown
 
-from common import cli, recipes
+from common import cli, recipes, results
 from common.errors import UserError
-from common.recipes import Table, read_tables
+from common.recipes import Claim, Table, read_tables
 
 PROG = "scripts/tables.py"
 ROOT = cli.ROOT
@@ -21,7 +25,7 @@ ROWS = {
 }
 TABLE = Table(
     name="t", title="A made-up table", script="sts-b-dir/train.py", flags="--d_hid 6\n  --lr 1", seeds=(0, 1),
-    metrics={"mse": "MSE", "pearson": "Pearson(%)"}, rows=ROWS, dataset="STS-B-DIR", paper_table=3,
+    metrics={"mse": "MSE", "pearson": "Pearson(%)"}, rows=ROWS, dataset="STS-B-DIR", papers=(3, 10),
 )  # fmt: skip
 STANDIN = "sts-b at scale 0.3, seed 0: made up"
 SLUGS = {"Vanilla": "vanilla", "INV + LDS": "inv-lds", "Ours": "ours", "Not run": "not-run"}
@@ -41,42 +45,61 @@ EXPECTED = """\
 A made-up table: mean ± standard deviation over 2 seeds; best in bold. Test samples: \
 All 1,000, Many 718, Medium 266, Few 16.
 
-| MSE ↓ | All | Many | Medium | Few | paper All | paper Many | paper Medium | paper Few |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| Vanilla | 1.100 ± 0.141 | **0.900 ± 0.000** | 1.250 ± 0.000 | **2.000** | 0.974 | 0.851 | 1.520 | 0.984 |
-| INV + LDS | **1.000 ± 0.001** | 0.930 ± 0.028 | **1.200 ± 0.141** | – | 0.914 | 0.819 | 1.319 | 0.955 |
+In brackets: ours less the paper's.
 
-| Pearson ↑ | All | Many | Medium | Few | paper All | paper Many | paper Medium | paper Few |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| Vanilla | 0.710 ± 0.014 | **0.700 ± 0.071** | **0.500 ± 0.000** | **0.900** \
-| 0.742 | 0.720 | 0.627 | 0.752 |
-| INV + LDS | **0.712 ± 0.001** | 0.700 ± 0.141 | – | – | 0.756 | 0.734 | 0.638 | 0.762 |
+| MSE ↓     |               All |              Many |            Medium |       Few \
+|      paper All |     paper Many |   paper Medium |      paper Few |
+| --------- | ----------------: | ----------------: | ----------------: | --------: \
+| -------------: | -------------: | -------------: | -------------: |
+| Vanilla   |     1.100 ± 0.141 | **0.900 ± 0.000** |     1.250 ± 0.000 | **2.000** \
+| 0.974 (+0.126) | 0.851 (+0.049) | 1.520 (−0.270) | 0.984 (+1.016) |
+| INV + LDS | **1.000 ± 0.001** |     0.930 ± 0.028 | **1.200 ± 0.141** |         – \
+| 0.914 (+0.086) | 0.819 (+0.111) | 1.319 (−0.119) |          0.955 |
 
-`python scripts/reproduce.py --table t` runs, for each seed:
+| Pearson ↑ |               All |              Many |            Medium |       Few \
+|      paper All |     paper Many |   paper Medium |      paper Few |
+| --------- | ----------------: | ----------------: | ----------------: | --------: \
+| -------------: | -------------: | -------------: | -------------: |
+| Vanilla   |     0.710 ± 0.014 | **0.700 ± 0.071** | **0.500 ± 0.000** | **0.900** \
+| 0.742 (−0.032) | 0.720 (−0.020) | 0.627 (−0.127) | 0.752 (+0.148) |
+| INV + LDS | **0.712 ± 0.001** |     0.700 ± 0.141 |                 – |         – \
+| 0.756 (−0.044) | 0.734 (−0.034) |          0.638 |          0.762 |
+
+`python scripts/reproduce.py --table t` runs, for each seed, with the row's flags:
 
 ```
-Vanilla:                      python sts-b-dir/train.py --d_hid 6 --lr 1
-INV + LDS:                    python sts-b-dir/train.py --d_hid 6 --lr 1 --reweight inverse --lds
+$ python sts-b-dir/train.py --d_hid 6 --lr 1
+Vanilla:
+INV + LDS: --reweight inverse --lds
 ```
 """
+# A line per row, metric and shot: to the last digit what a calculator of 50 digits gives, rounded once.
+LINES = """\
+t,Vanilla,mse,all,1000,2,1.1,0.14142135623730948,0.974,0.1260000000000001,False
+t,Vanilla,mse,few,16,1,2.0,,0.984,1.016,True
+t,INV + LDS,mse,few,16,0,,,0.955,,False
+t,INV + LDS,pearson,all,1000,2,0.7115,0.0014142135623730963,0.756,-0.044499999999999984,True
+""".splitlines()
 
 
 def write_result(root, row, seed, metrics, **more):
-    """The metrics.json of a run, where reproduce.py puts it."""
+    """The result of a run, where reproduce.py keeps it."""
     shots = {
         group: {"n": N[group]} | {metric: values[i] for metric, values in metrics.items()}
         for i, group in enumerate(N)
     }
     path = root / "results" / "t" / f"{SLUGS[row]}.seed{seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"dataset": "sts-b", "shots": shots, **more}))
+    told = {"command": TABLE.cell(row, seed).identity, "dataset": "sts-b", "checkpoint": "x", "shots": shots}
+    path.write_text(json.dumps(told | more))
     return path
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A folder for results; the paper's numbers stay those of this repository."""
-    monkeypatch.setattr(recipes, "ROOT", tmp_path)
+    for module in (recipes, results):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -91,20 +114,57 @@ def fill(root, **more):
 
 def test_markdown_to_the_last_digit(root):
     fill(root)
-    assert tables.markdown(TABLE) == EXPECTED
+    assert markdown(TABLE) == EXPECTED
 
 
-def test_a_stand_in_is_told_before_any_number(root):
+def test_csv_to_the_last_digit(root):
+    fill(root)
+    head, *lines = as_csv(TABLE).splitlines()
+    assert head == "table,row,metric,shot,n,seeds,mean,sd,paper,difference,best"
+    assert len(lines) == 2 * 2 * 4  # rows, metrics, shots
+    assert set(LINES) <= set(lines)
+
+
+def test_latex_has_the_same_numbers(root):
+    fill(root)
+    text = latex(TABLE)
+    assert text.startswith(
+        "\\begin{table*}\n\\caption{A made-up table: mean $\\pm$ standard deviation over 2 seeds"
+    )
+    assert "\\begin{tabular}{lrrrrrrrr}\n" in text
+    assert (
+        "Vanilla & 1.100 $\\pm$ 0.141 & \\textbf{0.900 $\\pm$ 0.000} & 1.250 $\\pm$ 0.000 & \\textbf{2.000} "
+        "& 0.974 (+0.126) & 0.851 (+0.049) & 1.520 ($-$0.270) & 0.984 (+1.016) \\\\\n"
+    ) in text
+    assert text.count("\\midrule") == 3 and text.endswith("\\bottomrule\n\\end{tabular}\n\\end{table*}\n")
+    assert "%" not in text and "↓" not in text
+
+
+def test_what_latex_would_take_for_a_command_is_escaped():
+    assert escaped("a_b & 5 % {x} $y #1 ~ ^ \\ ± − –") == (
+        r"a\_b \& 5 \% \{x\} \$y \#1 \textasciitilde{} \textasciicircum{} \textbackslash{} $\pm$ $-$ --"
+    )
+
+
+def test_a_stand_in_is_told_before_any_number_and_not_set_beside_the_papers(root):
     fill(root, standin=STANDIN)
-    head, tail = EXPECTED.split("\n\n| MSE", 1)
-    note = f"**Stand-in, not the real data** ({STANDIN})."
-    assert tables.markdown(TABLE) == f"{head}\n\n{note}\n\n| MSE{tail}"
+    text = markdown(TABLE)
+    caption, note, table = text.split("\n\n", 2)
+    assert caption == EXPECTED.split("\n\n")[0]
+    assert note == f"**Stand-in, not the real data** ({STANDIN})."
+    assert table.startswith("| MSE ↓     |               All |") and "paper" not in table
+    assert {number.paper for number in numbers(TABLE, rows_of(TABLE))} == {None}
+
+
+def test_results_that_were_selected_on_the_test_set_say_so(root):
+    fill(root, selected_on="test")
+    assert "\n\nThe best epoch is chosen on the test set, as in the paper.\n\n" in markdown(TABLE)
 
 
 def test_a_row_that_the_paper_has_not_has_dashes_and_a_single_seed_no_deviation(root):
     fill(root)
     write_result(root, "Ours", 1, {"mse": (0.5, 0.5, 0.5, 0.5), "pearson": (0.1, 0.1, 0.1, 0.1)})
-    text = tables.markdown(TABLE)
+    text = re.sub(" +", " ", markdown(TABLE))
     assert "| Ours | **0.500** | **0.500** | **0.500** | **0.500** | – | – | – | – |\n" in text
     assert "| Ours | 0.100 | 0.100 | 0.100 | 0.100 | – | – | – | – |\n" in text
     assert "over 1 to 2 seeds" in text
@@ -114,109 +174,168 @@ def test_a_row_that_the_paper_has_not_has_dashes_and_a_single_seed_no_deviation(
 def test_results_of_other_seeds_do_not_count(root):
     fill(root)
     write_result(root, "Vanilla", 2, {"mse": (9, 9, 9, 9), "pearson": (0, 0, 0, 0)})
-    assert tables.markdown(TABLE) == EXPECTED
+    assert markdown(TABLE) == EXPECTED
 
 
 def test_a_table_that_is_not_the_papers_has_no_columns_of_it(root):
     fill(root)
-    own = Table(**{**vars(TABLE), "paper_table": None, "dataset": None})
-    lines = tables.markdown(own).splitlines()
-    assert "| MSE ↓ | All | Many | Medium | Few |" in lines
-    assert "| Vanilla | 1.100 ± 0.141 | **0.900 ± 0.000** | 1.250 ± 0.000 | **2.000** |" in lines
-    assert "paper" not in "\n".join(lines)
+    own = Table(**{**vars(TABLE), "papers": (), "dataset": None})
+    text = re.sub(" +", " ", markdown(own))
+    assert "| MSE ↓ | All | Many | Medium | Few |\n" in text
+    assert "| Vanilla | 1.100 ± 0.141 | **0.900 ± 0.000** | 1.250 ± 0.000 | **2.000** |\n" in text
+    assert "paper" not in text
 
 
-@pytest.mark.parametrize("content", ["", '{"shots": {"all"', "\x00\x00"])
+def test_a_number_of_the_main_table_is_taken_before_that_of_the_appendix(root):
+    for table, found in (((3, 10), 0.907), ((10, 3), 0.907), ((), None), ((1,), None)):
+        own = Table(
+            **{**vars(TABLE), "papers": table, "rows": {"R": {"flags": "", "paper": "INV + LDS + FDS"}}}
+        )
+        assert paper_number(own, "R", "mse", "all") == found
+    kernels = {"flags": "", "paper": "VANILLA + LDS", "variant": "kernel=LAPLACIAN"}
+    own = Table(**{**vars(TABLE), "papers": (14,), "rows": {"R": kernels}})
+    published = pd.read_csv(ROOT / "data" / "published.csv")
+    chosen = published[(published["table"] == 14) & (published["variant"] == kernels["variant"])]
+    chosen = chosen[(chosen["method"] == "VANILLA + LDS") & (chosen["metric"] == "Pearson(%)")]
+    assert paper_number(own, "R", "pearson", "few") == chosen[chosen["shot"] == "few"]["value"].item() / 100
+
+
+def test_claims_come_with_their_verdicts(root, monkeypatch):
+    fill(root)
+    claim = Claim("LDS helps", "INV + LDS", "Vanilla", "mse", "many")
+    claimed = Table(**{**vars(TABLE), "claims": (claim, Claim("LDS helps", "Ours", "Vanilla", "mse", "all"))})
+    text = re.sub(" +", " ", markdown(claimed))
+    assert "| The paper's claim | difference of | on | paper | ours | 95 % interval | verdict |\n" in text
+    line = "| LDS helps | INV + LDS and Vanilla | MSE, Many | −0.032 | +0.030 | – | no predictions |\n"
+    assert line in text and "Ours and" not in text
+    monkeypatch.setattr(claims, "interval", lambda *_: (0.01, 0.0504))
+    text = re.sub(" +", " ", markdown(claimed))
+    assert line.replace("– | no predictions", "+0.010 to +0.050 | does not hold") in text
+    assert "bootstrap over test samples (the same for both rows) and seeds; 2,000 resamples" in text
+
+
+@pytest.mark.parametrize("content", ["", '{"shots": {"all"', "\x00\x00", "{}"])
 def test_a_broken_result_is_named(root, content):
     fill(root)
     path = root / "results" / "t" / "inv-lds.seed1.json"
     path.write_text(content)
     with pytest.raises(UserError) as caught:
-        tables.markdown(TABLE)
-    assert str(caught.value).startswith(f"{path}: is cut short; delete it and run scripts/reproduce.py")
+        markdown(TABLE)
+    assert str(caught.value) == f"{path}: is cut short; run scripts/reproduce.py again"
+
+
+def test_a_result_that_does_not_say_its_command_makes_no_table(root):
+    """It may be of another configuration."""
+    fill(root)
+    path = root / "results" / "t" / "vanilla.seed0.json"
+    path.write_text(path.read_text().replace('"command"', '"comment"'))
+    with pytest.raises(UserError, match=r"vanilla\.seed0\.json: does not say which command made it; run "):
+        markdown(TABLE)
+
+
+def test_a_result_of_another_configuration_makes_no_table(root):
+    fill(root)
+    path = write_result(
+        root, "Vanilla", 1, VALUES["Vanilla"][1], command="python sts-b-dir/train.py --d_hid 7 --lr 1"
+    )
+    with pytest.raises(UserError) as caught:
+        markdown(TABLE)
+    assert str(caught.value) == (
+        f"{path}: is of another configuration (7 there, 6 here); move it away, or mend the recipe"
+    )
 
 
 def test_a_table_without_results_says_how_to_get_them(root):
     with pytest.raises(UserError, match=r"results/t: has no result; run scripts/reproduce.py --table t"):
-        tables.markdown(TABLE)
+        markdown(TABLE)
 
 
 def test_results_on_different_data_make_no_table(root):
     """A row that was trained on a stand-in that has been drawn anew is no neighbour of the others."""
     fill(root, standin=STANDIN)
-    path = write_result(root, "INV + LDS", 1, VALUES["INV + LDS"][1], standin="another")
     for change in ({"standin": "another"}, {}):
         path = write_result(root, "INV + LDS", 1, VALUES["INV + LDS"][1], **change)
         with pytest.raises(UserError, match="inv-lds") as caught:
-            tables.markdown(TABLE)
+            markdown(TABLE)
         assert str(path) in str(caught.value)
 
 
 def test_no_two_numbers_of_the_paper_claim_the_same_place():
-    numbers = pd.read_csv(ROOT / "data" / "published.csv")
-    kept = numbers[(numbers["kind"] == "value") & numbers["variant"].isna()]
-    assert len(tables.published()) == len(kept) > 2000
-    assert tables.published()[3, "STS-B-DIR", "INV + LDS + FDS", "MSE", "all"] == 0.907
+    kept = pd.read_csv(ROOT / "data" / "published.csv")
+    kept = kept[kept["kind"] == "value"]
+    assert len(published()) == len(kept) > 2500
+    assert published()[3, "STS-B-DIR", "INV + LDS + FDS", "", "MSE", "all"] == 0.907
 
 
-def test_every_recipe_of_a_paper_table_finds_its_numbers():
-    for table in read_tables().values():
-        for row, recipe in table.rows.items():
-            for metric in table.metrics:
-                cells = [tables.paper_cell(table, row, metric, group) for group in N]
-                assert all((cell == "–") is ("paper" not in recipe) for cell in cells), (table.name, row)
-
-
-# READMEs
+# READMEs, and the files in results/
 
 
 @pytest.fixture
 def repository(root, monkeypatch):
-    """Two READMEs, the second with table `t`, results, and the recipe."""
+    """Two READMEs, the second with table `t-x`, results, and the recipe."""
     (root / "data").mkdir()
     (root / "data" / "recipes.toml").write_text(
-        '[t]\ntitle = "T"\nscript = "x-dir/train.py"\nflags = "--lr 1"\nseeds = [0]\n'
-        'metrics = { mse = "MSE" }\nrows.Vanilla = { flags = "" }\n'
+        '[t]\nscript = "x-dir/train.py"\nseeds = [0]\nmetrics = { mse = "MSE" }\nrows = "r"\n'
+        '[t.scales.x]\ntitle = "T"\nflags = "--lr 1"\n[rows.r]\nVanilla = { flags = "" }\n'
     )
     monkeypatch.setattr(cli, "ROOT", root)
     monkeypatch.setattr(read_tables, "__defaults__", (root / "data" / "recipes.toml",))
     (root / "README.md").write_text("# No table here\n")
     (root / "x-dir").mkdir()
-    (root / "x-dir" / "README.md").write_text("before\n<!-- table t -->\nold\n<!-- end -->\nafter – ü\n")
-    write_result(root, "Vanilla", 0, {"mse": (1.0, 2.0, 3.0, 4.0)})
+    (root / "x-dir" / "README.md").write_text("before\n<!-- table t-x -->\nold\n<!-- end -->\nafter – ü\n")
+    rewrite(root, 1.0)
     return root
+
+
+def rewrite(root, value):
+    """The one result of `t-x`."""
+    path = root / "results" / "t-x" / "vanilla.seed0.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shots = {group: {"n": n, "mse": value} for group, n in N.items()}
+    told = {"command": "python x-dir/train.py --lr 1", "checkpoint": "x", "shots": shots}
+    path.write_text(json.dumps(told))
 
 
 def call(*argv):
     return cli.run_command(PROG, lambda: tables.main(argv))
 
 
+FILES = ["results/t-x.md", "results/t-x.csv", "results/t-x.tex"]
+
+
 def test_tables_go_between_their_markers_and_nothing_else_changes(repository, capsys):
     readme = repository / "x-dir" / "README.md"
     assert call() == 0
-    assert capsys.readouterr().out == "x-dir/README.md: written\n"
+    assert capsys.readouterr().out.splitlines() == [
+        f"{name}: written" for name in [*FILES, "x-dir/README.md"]
+    ]
     text = readme.read_text()
-    assert text.startswith("before\n<!-- table t -->\nT: one seed; best in bold.")
-    assert "\n| Vanilla | **1.000** | **2.000** | **3.000** | **4.000** |\n" in text
+    assert text.startswith("before\n<!-- table t-x -->\nT: one seed; best in bold.")
+    assert "\n| Vanilla | **1.000** | **1.000** | **1.000** | **1.000** |\n" in text
     assert text.endswith("```\n<!-- end -->\nafter – ü\n")
     assert "\nold\n" not in text
     assert (repository / "README.md").read_text() == "# No table here\n"
+    assert (repository / "results" / "t-x.md").read_text() in text
     assert call() == 0  # nothing left to do
     assert capsys.readouterr().out == ""
     assert readme.read_text() == text
 
 
-def test_check_fails_and_writes_nothing_until_a_readme_agrees(repository, capsys):
-    readme = repository / "x-dir" / "README.md"
-    before = readme.read_text()
+@pytest.mark.parametrize("name", [*FILES, "x-dir/README.md"])
+def test_check_fails_and_writes_nothing_until_every_file_agrees(repository, name, capsys):
+    assert call() == 0
+    path = repository / name
+    path.write_text(path.read_text().replace("1.0", "1.1"))
+    before = path.read_bytes()
     assert call("--check") == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"{PROG}: error: {readme}: ")
-    assert "python scripts/tables.py" in error
-    assert readme.read_text() == before
+    assert error == f"{PROG}: error: {path}: differs from the results; run python scripts/tables.py\n"
+    assert path.read_bytes() == before
+    path.unlink() if name in FILES else path.write_text("<!-- table t-x -->\n<!-- end -->\n")
+    assert call("--check") == 1
     assert call() == 0
     assert call("--check") == 0
-    write_result(repository, "Vanilla", 0, {"mse": (1.001, 2.0, 3.0, 4.0)})
+    rewrite(repository, 1.001)
     assert call("--check") == 1
 
 
@@ -229,14 +348,26 @@ def test_an_unknown_marker_is_named(repository, capsys):
 
 
 def test_two_tables_of_a_readme_do_not_run_into_each_other(repository):
-    block = "<!-- table t -->\n<!-- end -->\n"
+    block = "<!-- table t-x -->\n<!-- end -->\n"
     (repository / "README.md").write_text(f"{block}between\n{block}")
     assert call() == 0
     text = (repository / "README.md").read_text()
     assert text.count("| Vanilla |") == 2
-    assert "<!-- end -->\nbetween\n<!-- table t -->\n" in text
+    assert "<!-- end -->\nbetween\n<!-- table t-x -->\n" in text
 
 
-def test_the_readmes_of_this_repository_are_up_to_date():
+def test_the_readmes_and_the_tables_of_this_repository_are_up_to_date():
     assert cli.ROOT == ROOT
     assert tables.main(["--check"]) == 0
+
+
+def test_every_result_of_this_repository_belongs_to_a_recipe():
+    """None is left over of a row, a seed or a table that is no more, and each names its command."""
+    cells = {cell.result: cell for table in read_tables().values() for cell in table.cells(tuple(range(10)))}
+    found = sorted((ROOT / "results").glob("*/*.json"))
+    assert found and set(found) <= cells.keys()
+    for path in found:
+        assert json.loads(path.read_text())["command"] == cells[path].identity
+        assert str(ROOT) not in path.read_text()
+    predictions = {cell.predictions: cell for cell in cells.values()}
+    assert set((ROOT / "results").glob("*/*.csv.gz")) <= predictions.keys()

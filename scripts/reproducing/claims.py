@@ -1,0 +1,183 @@
+"""Verdicts on what the paper draws from its tables, with a bootstrap interval in place of one number.
+
+The interval is the percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13)
+of the difference of two rows' means over seeds. Test samples of the shot are drawn with replacement, the same
+ones for both rows, as both predict the same test set; seeds are drawn from each row's own, independently.
+With few seeds it is somewhat too narrow, and with one it speaks of test samples alone. Depth keeps its
+predictions by bin, so bins stand in for samples there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from reproducing.table_numbers import paper_number, rows_of
+
+from common.errors import UserError
+from common.metrics import HIGHER_IS_BETTER
+from common.recipes import Cell, Claim, Table
+from common.results import read_predictions, read_result
+
+RESAMPLES = 2000
+LEVEL = 95  # per cent
+TINY = 1e-10  # in place of an exact hit, whose logarithm GM cannot take (as published on STS-B)
+Metric = Callable[[np.ndarray], np.ndarray]  # from sums of moments, `(resamples, k)`, to `(resamples,)`
+CHUNK = 200  # resamples at a time, to bound the memory
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a claim; differences are `better` less `than`."""
+
+    claim: Claim
+    ours: float
+    paper: float | None
+    interval: tuple[float, float] | None  # None where predictions were not kept
+
+    @property
+    def word(self) -> Literal["holds", "does not hold", "undecided", "no predictions"]:
+        """`holds`, `does not hold`: the interval leaves 0 out, on the claimed side or on the other."""
+        if self.interval is None:
+            return "no predictions"
+        low, high = self.interval
+        if self.claim.metric not in HIGHER_IS_BETTER:
+            low, high = -high, -low
+        return "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
+
+
+def verdicts(table: Table) -> list[Verdict]:
+    """The verdict on each claim whose two rows have results, in the order of the recipes.
+
+    Raises UserError if predictions do not belong to their results, or two rows are of different test sets.
+    """
+    rows = rows_of(table)
+    standin = any("standin" in result for results in rows.values() for result in results)
+    return [
+        _verdict(table, claim, standin=standin) for claim in table.claims
+        if _mean(table, claim, claim.better) is not None and _mean(table, claim, claim.than) is not None
+    ]  # fmt: skip
+
+
+def _verdict(table: Table, claim: Claim, *, standin: bool) -> Verdict:
+    paper = [paper_number(table, row, claim.metric, claim.shot) for row in (claim.better, claim.than)]
+    return Verdict(
+        claim,
+        _mean(table, claim, claim.better) - _mean(table, claim, claim.than),
+        None if standin or None in paper else paper[0] - paper[1],
+        interval(table, claim),
+    )
+
+
+def _mean(table: Table, claim: Claim, row: str) -> float | None:
+    """The recorded mean over seeds."""
+    results = [read_result(cell) for cell in table.cells() if cell.row == row]
+    values = [result["shots"][claim.shot].get(claim.metric) for result in results if result]
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def interval(table: Table, claim: Claim) -> tuple[float, float] | None:
+    """The interval of the difference of the two rows, None where predictions were not kept."""
+    pair = [_moments_of_row(table, row, claim) for row in (claim.better, claim.than)]
+    if not all(pair):
+        return None
+    shapes = {moments.shape for row in pair for moments in row}
+    if len(shapes) > 1:
+        raise UserError(f"{table.name}: {claim.better} and {claim.than} are of different test sets")
+    rng = np.random.default_rng(0)
+    draws = _draws(shapes.pop()[0])
+    better, than = (_resampled(row, draws, METRICS[claim.metric], rng) for row in pair)
+    low, high = np.percentile(better - than, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    return (float(low), float(high)) if np.isfinite([low, high]).all() else None
+
+
+def _resampled(
+    row: list[np.ndarray], draws: np.ndarray, metric: Metric, rng: np.random.Generator
+) -> np.ndarray:
+    """The row's mean over drawn seeds for each resample, `(RESAMPLES,)`."""
+    sums = [
+        np.concatenate([draws[i : i + CHUNK].astype(float) @ moments for i in range(0, len(draws), CHUNK)])
+        for moments in row
+    ]
+    values = np.stack([metric(total) for total in sums], axis=1)  # (RESAMPLES, seeds)
+    seeds = rng.integers(0, len(row), size=values.shape)
+    return np.take_along_axis(values, seeds, axis=1).mean(axis=1)
+
+
+@cache
+def _draws(n: int) -> np.ndarray:
+    """How often each of n samples is drawn in each resample, uint8 `(RESAMPLES, n)`."""
+    rng = np.random.default_rng(0)
+    drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(RESAMPLES)]
+    return np.stack(drawn).astype(np.uint8)
+
+
+def _moments_of_row(table: Table, row: str, claim: Claim) -> list[np.ndarray]:
+    """The moments of each seed of a row; none where a seed lacks predictions."""
+    cells = [cell for cell in table.cells() if cell.row == row and read_result(cell)]
+    found = [moments(cell, claim.metric, claim.shot) for cell in cells]
+    return [] if any(part is None for part in found) else found
+
+
+def moments(cell: Cell, metric: str, shot: str) -> np.ndarray | None:
+    """What the metric is computed from, `(samples, k)`: a 1 or the pixels first, so that sums give means.
+
+    None where predictions were not kept; raises UserError where they are not those of the cell's result.
+    """
+    frame = read_predictions(cell)
+    if frame is None:
+        return None
+    chosen = frame if shot == "all" else frame[frame["shot"] == shot]
+    found = _of_bins(chosen, metric) if "n" in frame else _of_samples(chosen, metric)
+    recorded = read_result(cell)["shots"][shot].get(metric)
+    computed = METRICS[metric](found.sum(axis=0)[None])[0] if len(found) else np.nan
+    if recorded is not None and not np.isclose(computed, recorded, rtol=1e-4, atol=1e-8):
+        raise UserError(
+            f"{cell.predictions}: does not belong to {cell.result.name} ({metric}, {shot}: {computed} and "
+            f"{recorded}); delete both and run scripts/reproduce.py again"
+        )
+    return found
+
+
+def _of_samples(frame: pd.DataFrame, metric: str) -> np.ndarray:
+    # float32 first: the file has the shortest text that gives the same float32.
+    p, y = (frame[name].to_numpy(np.float32).astype(float) for name in ("prediction", "label"))
+    error = np.abs(p - y)
+    columns = {
+        "mae": [error],
+        "mse": [error**2],
+        "gm": [np.log(np.maximum(error, TINY))],
+        "pearson": [p, y, p * p, y * y, p * y],
+    }[metric]
+    return np.stack([np.ones_like(p), *columns], axis=1)
+
+
+def _of_bins(frame: pd.DataFrame, metric: str) -> np.ndarray:
+    frame = frame[frame["n"] > 0]
+    n, value = frame["n"].to_numpy(float), frame["mse" if metric == "rmse" else metric].to_numpy(float)
+    return np.stack([n, n * value], axis=1)
+
+
+def _mean_of(sums: np.ndarray) -> np.ndarray:
+    return sums[:, 1] / sums[:, 0]
+
+
+def _pearson(sums: np.ndarray) -> np.ndarray:
+    p, y, pp, yy, py = (sums[:, 1:] / sums[:, :1]).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (py - p * y) / np.sqrt((pp - p * p) * (yy - y * y))
+
+
+METRICS: dict[str, Metric] = {
+    "mae": _mean_of,
+    "mse": _mean_of,
+    "gm": lambda sums: np.exp(_mean_of(sums)),
+    "pearson": _pearson,
+    "rmse": lambda sums: np.sqrt(_mean_of(sums)),
+    "delta1": _mean_of,
+}

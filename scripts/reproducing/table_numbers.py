@@ -1,0 +1,124 @@
+"""The numbers of a table: means and deviations over seeds of what is recorded, beside the paper's."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from common import cli
+from common.errors import UserError
+from common.metrics import HIGHER_IS_BETTER
+from common.recipes import Table
+from common.results import read_result
+
+PUBLISHED_SHOT = {"all": "all", "many": "many", "medium": "med", "few": "few", "zero": "zero"}
+Results = Mapping[str, Sequence[dict[str, Any]]]  # row -> contents of metrics.json, a seed each
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of a table: a row's metric on a shot."""
+
+    row: str
+    metric: str
+    shot: str
+    n: int  # test samples
+    seeds: int  # with a value
+    mean: float | None
+    sd: float | None  # over seeds (n - 1); None with fewer than two
+    paper: float | None
+    best: bool = False  # of the rows of the table
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the paper's."""
+        return None if None in (self.mean, self.paper) else self.mean - self.paper
+
+
+@cache
+def published() -> dict[tuple, float]:
+    """The paper's numbers by table, dataset, method, variant ("" without), metric, shot; no differences."""
+    numbers = pd.read_csv(cli.ROOT / "data" / "published.csv").fillna({"variant": ""})
+    keys = ["table", "dataset", "method", "variant", "metric", "shot"]
+    return numbers[numbers["kind"] == "value"].set_index(keys)["value"].to_dict()
+
+
+def paper_number(table: Table, row: str, metric: str, shot: str) -> float | None:
+    """The paper's number, from the first of the table's `papers` that has it; correlations from -1 to 1."""
+    recipe, name = table.rows[row], table.metrics[metric]
+    method, variant = recipe.get("paper"), recipe.get("variant", "")
+    for paper in table.papers:
+        key = (paper, table.dataset, method, variant, name, PUBLISHED_SHOT[shot])
+        if key in published():
+            number = published()[key]
+            return round(number / 100, 6) if name.endswith("(%)") else number
+    return None
+
+
+def rows_of(table: Table) -> dict[str, list[dict[str, Any]]]:
+    """The recorded results of each row that has any.
+
+    Raises UserError if no row has, if a file is cut short or of another configuration, or if some results are
+    of other data than the first.
+    """
+    found = [(cell, result) for cell in table.cells() if (result := read_result(cell)) is not None]
+    if not found:
+        raise UserError(
+            f"{table.folder}/{table.name}: has no result; run scripts/reproduce.py --table {table.name}"
+        )
+    first, data = found[0][0], data_of(found[0][1])
+    for cell, result in found:
+        if data_of(result) != data:
+            raise UserError(
+                f"{cell.result}: is of other data ({data_of(result)}) than {first.result.name} ({data}); "
+                "run the rows of one of the two again"
+            )
+    rows = {row: [result for cell, result in found if cell.row == row] for row in table.rows}
+    return {row: results for row, results in rows.items() if results}
+
+
+def data_of(result: Mapping[str, Any]) -> str:
+    """What a result is of: the stand-in's description, or the real data."""
+    return result.get("standin", "the real data")
+
+
+def numbers(table: Table, rows: Results) -> list[Number]:
+    """Every number, metric by metric and row by row.
+
+    The paper's are left out where a stand-in took the place of its data: a difference would mean nothing.
+    """
+    standin = "standin" in next(iter(rows.values()))[0]
+    found = [
+        _number(table, row, metric, shot, rows[row], with_paper=not standin)
+        for metric in table.metrics for row in rows for shot in table.groups
+    ]  # fmt: skip
+    best = {
+        (metric, shot): (max if metric in HIGHER_IS_BETTER else min)(means)
+        for metric in table.metrics for shot in table.groups
+        if (means := [x.mean for x in found if (x.metric, x.shot) == (metric, shot) and x.mean is not None])
+    }  # fmt: skip
+    return [
+        Number(**{**vars(x), "best": x.mean is not None and x.mean == best[x.metric, x.shot]}) for x in found
+    ]
+
+
+def _number(
+    table: Table, row: str, metric: str, shot: str, results: Sequence[dict[str, Any]], *, with_paper: bool
+) -> Number:
+    groups = [result["shots"].get(shot, {"n": 0}) for result in results]
+    known = [value for group in groups if (value := group.get(metric)) is not None]
+    return Number(
+        row=row,
+        metric=metric,
+        shot=shot,
+        n=groups[0]["n"],
+        seeds=len(known),
+        mean=statistics.mean(known) if known else None,
+        sd=statistics.stdev(known) if len(known) > 1 else None,
+        paper=paper_number(table, row, metric, shot) if with_paper else None,
+    )

@@ -1,0 +1,218 @@
+"""A table as Markdown, CSV and LaTeX: ours with the deviation over seeds, the paper's and the difference."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterable, Sequence
+
+from reproducing.claims import LEVEL, RESAMPLES, Verdict, verdicts
+from reproducing.table_numbers import Number, Results, numbers, rows_of
+
+from common.metrics import HIGHER_IS_BETTER
+from common.recipes import Table
+from common.report import HEADINGS, LABELS
+
+DASH = "–"
+MINUS = "−"
+
+
+def ours(number: Number) -> str:
+    """The mean and, with more than one seed, the standard deviation."""
+    if number.mean is None:
+        return DASH
+    return f"{number.mean:.3f}" + (f" ± {number.sd:.3f}" if number.sd is not None else "")
+
+
+def papers(number: Number) -> str:
+    """The paper's number, and in brackets by how much ours is above it."""
+    if number.paper is None:
+        return DASH
+    difference = "" if number.difference is None else f" ({signed(number.difference)})"
+    return f"{number.paper:.3f}{difference}"
+
+
+def signed(value: float) -> str:
+    """Three decimals with a sign; a hyphen would break at the end of a line."""
+    return f"{value:+.3f}".replace("-", MINUS)
+
+
+def by_row(found: Iterable[Number], metric: str) -> dict[str, list[Number]]:
+    """The numbers of a metric, a list over shots for each row."""
+    mine = [number for number in found if number.metric == metric]
+    return {row: list(group) for row, group in itertools.groupby(mine, key=lambda number: number.row)}
+
+
+def heading(table: Table, metric: str, *, with_paper: bool) -> list[str]:
+    """The head of a metric's columns."""
+    shots = [HEADINGS[shot] for shot in table.groups]
+    arrow = "↑" if metric in HIGHER_IS_BETTER else "↓"
+    return [f"{LABELS[metric]} {arrow}", *shots, *([f"paper {shot}" for shot in shots] if with_paper else [])]
+
+
+def caption(table: Table, rows: Results) -> str:
+    """What the numbers are: over how many seeds and test samples, and of what data."""
+    first, seeds = next(iter(rows.values()))[0], {len(results) for results in rows.values()}
+    groups = {shot: first["shots"][shot]["n"] for shot in table.groups if shot in first["shots"]}
+    n = ", ".join(f"{HEADINGS[shot]} {count:,}" for shot, count in groups.items())
+    count = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(*seeds)
+    over = "one seed" if seeds == {1} else f"mean ± standard deviation over {count} seeds"
+    return f"{table.title}: {over}; best in bold. Test samples: {n}."
+
+
+def notes(found: Sequence[Number], rows: Results) -> list[str]:
+    """What a reader must know beside the caption."""
+    first, lines = next(iter(rows.values()))[0], []
+    if "standin" in first:
+        lines.append(f"**Stand-in, not the real data** ({first['standin']}).")
+    if first.get("selected_on") == "test":
+        lines.append("The best epoch is chosen on the test set, as in the paper.")
+    if has_paper(found):
+        lines.append("In brackets: ours less the paper's.")
+    return lines
+
+
+def has_paper(found: Iterable[Number]) -> bool:
+    """Whether any number of the paper stands beside ours."""
+    return any(number.paper is not None for number in found)
+
+
+# Markdown
+
+
+def markdown(table: Table) -> str:
+    """The whole table, the verdicts on its claims, and the commands."""
+    rows = rows_of(table)
+    found = numbers(table, rows)
+    parts = [caption(table, rows), *notes(found, rows)]
+    parts += [metric_lines(table, found, metric) for metric in table.metrics]
+    parts += [verdict_lines(table), commands(table, rows)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def metric_lines(table: Table, found: Sequence[Number], metric: str) -> str:
+    """The Markdown lines of one metric: a line per row."""
+    with_paper = has_paper(found)
+    lines = [
+        [row, *(bold(ours(x), x.best) for x in line), *(papers(x) for x in line if with_paper)]
+        for row, line in by_row(found, metric).items()
+    ]
+    return markdown_table([heading(table, metric, with_paper=with_paper), *lines])
+
+
+def bold(text: str, best: bool) -> str:
+    """In bold if it is the best."""
+    return f"**{text}**" if best else text
+
+
+def markdown_table(lines: list[list[str]], left: int = 1) -> str:
+    """A Markdown table with a head, its columns aligned for a terminal too; the first `left` are texts."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+
+    def row(cells: list[str]) -> str:
+        aligned = [
+            text.ljust(w) if i < left else text.rjust(w)
+            for i, (text, w) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(aligned)} |"
+
+    return "\n".join([row(lines[0]), row(rule), *map(row, lines[1:])])
+
+
+def verdict_lines(table: Table) -> str:
+    """The claims of the paper as far as their rows have been run, and what came of each."""
+    found = verdicts(table)
+    if not found:
+        return ""
+    with_paper = any(verdict.paper is not None for verdict in found)
+    head = ["The paper's claim", "difference of", "on", *(["paper"] if with_paper else []), "ours"]
+    lines = [[*head, f"{LEVEL} % interval", "verdict"]]
+    says = ""
+    for verdict in found:
+        claim = verdict.claim
+        lines.append([
+            claim.says if claim.says != says else "",
+            f"{claim.better} and {claim.than}",
+            f"{LABELS[claim.metric]}, {HEADINGS[claim.shot]}",
+            *([DASH if verdict.paper is None else signed(verdict.paper)] if with_paper else []),
+            signed(verdict.ours), interval_text(verdict), verdict.word,
+        ])  # fmt: skip
+        says = claim.says
+    samples = "depth bins" if "rmse" in table.metrics else "test samples"
+    seeds = " and seeds" if len(table.seeds) > 1 else " of one seed"
+    note = (
+        f"Intervals: bootstrap over {samples} (the same for both rows){seeds}; {RESAMPLES:,} resamples, "
+        "each claim by itself. A claim holds, or does not, where the interval leaves 0 out."
+    )
+    return f"{markdown_table(lines, left=3)}\n\n{note}"
+
+
+def interval_text(verdict: Verdict) -> str:
+    """From … to …."""
+    return DASH if verdict.interval is None else " to ".join(map(signed, verdict.interval))
+
+
+def commands(table: Table, rows: Results) -> str:
+    """How to run the table, and what each row adds to the command."""
+    width = max(map(len, rows)) + 2
+    lines = [f"{row + ':':<{width}}{table.rows[row]['flags']}".rstrip() for row in rows]
+    base = " ".join(f"$ python {table.script} {table.flags}".split())
+    text = [f"`python scripts/reproduce.py --table {table.name}` runs, for each seed, with the row's flags:"]
+    text += ["", "```", base, *lines, "```"]
+    if any("{" in table.rows[row]["flags"] for row in rows):
+        text += ["", "`{Row}` is the best checkpoint of that row under the same seed."]
+    return "\n".join(text)
+
+
+# CSV
+
+
+def as_csv(table: Table) -> str:
+    """A line for each number, to the last digit."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    names = ["row", "metric", "shot", "n", "seeds", "mean", "sd", "paper", "difference", "best"]
+    writer.writerow(["table", *names])
+    for number in numbers(table, rows_of(table)):
+        writer.writerow([table.name, *(getattr(number, name) for name in names)])
+    return file.getvalue()
+
+
+# LaTeX
+
+
+def latex(table: Table) -> str:
+    """A `table*` for booktabs, a block of rows for each metric."""
+    rows = rows_of(table)
+    found = numbers(table, rows)
+    with_paper = has_paper(found)
+    columns = len(table.groups) * (1 + with_paper)
+    lines = [r"\begin{table*}", rf"\caption{{{escaped(caption(table, rows))}"]
+    lines += [escaped(note.replace("**", "")) for note in notes(found, rows)]
+    lines += ["}", r"\centering\small", rf"\begin{{tabular}}{{l{'r' * columns}}}", r"\toprule"]
+    for number, metric in enumerate(table.metrics):
+        lines += [r"\midrule"] if number else []
+        lines += [tex_row(map(escaped, heading(table, metric, with_paper=with_paper))), r"\midrule"]
+        for row, line in by_row(found, metric).items():
+            mine = [rf"\textbf{{{escaped(ours(x))}}}" if x.best else escaped(ours(x)) for x in line]
+            lines.append(tex_row([escaped(row), *mine, *(escaped(papers(x)) for x in line if with_paper)]))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+
+
+TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$", MINUS: "$-$", DASH: "--",
+}  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """Text for LaTeX."""
+    return "".join(TEX.get(character, character) for character in text)
+
+
+def tex_row(cells: Iterable[str]) -> str:
+    """A row of a `tabular`."""
+    return " & ".join(cells) + r" \\"

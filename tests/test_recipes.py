@@ -1,0 +1,340 @@
+"""The rows of data/recipes.toml are commands that their train.py takes, and they are the paper's rows."""
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import make_standin
+import pandas as pd
+import prepare
+import pytest
+import sts_corpus
+from reproducing.table_numbers import paper_number, published
+from tiny_faces import load_train
+
+from common import age, cli, recipes
+from common.errors import UserError
+from common.recipes import find_table, read_tables
+
+ROOT = cli.ROOT
+TABLES = read_tables()
+CELLS = [cell for table in TABLES.values() for cell in table.cells((7,))]
+LDS_REWEIGHT = {"agedb-dir": "sqrt_inv", "imdb-wiki-dir": "sqrt_inv"}  # elsewhere inverse
+KERNELS = {"Gaussian": "gaussian", "triangular": "triang", "Laplacian": "laplace"}
+SCHEMES = {"SQINV": "sqrt_inv", "INV": "inverse", "RRT": "inverse"}
+
+
+def load_nyud2():
+    """`nyud2-dir/train.py` under a name of its own."""
+    if "nyud2_train" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("nyud2_train", ROOT / "nyud2-dir" / "train.py")
+        sys.modules["nyud2_train"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["nyud2_train"])
+    return sys.modules["nyud2_train"]
+
+
+def parsed(cell, command=None):
+    """The arguments of a cell as its own train.py reads them, and the name that it gives the run."""
+    script, *flags = command or cell.command()
+    folder = script.removesuffix("/train.py")
+    if folder == "sts-b-dir":
+        parser, run_name = sts_corpus.train.parser(), sts_corpus.train.run_name
+    elif folder == "nyud2-dir":
+        parser, run_name = load_nyud2().parser(), load_nyud2().run_name
+    else:
+        train = load_train(folder)
+        dataset = folder.removesuffix("-dir").replace("-", "_")
+        parser, run_name = age.parser(train.PROG, train.__doc__, dataset), age.run_name
+    args = parser.parse_args(flags)
+    cli.resolve(args, lds_reweight=LDS_REWEIGHT.get(folder, "inverse"))
+    return args, run_name(args)
+
+
+# Every row is a command
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.table}: {cell.row}")
+def test_every_recipe_is_a_command_that_its_script_takes(cell):
+    args, _ = parsed(cell)
+    assert args.seed == 7
+    assert args.store_root == Path(cell.store_root)
+    assert ROOT / args.metrics_json == cell.result
+    assert not args.evaluate
+    assert not args.overwrite
+
+
+def test_a_flag_that_no_script_has_would_be_noticed(capsys):
+    for name in ("sts-b-small", "agedb-standin", "nyud2-standin"):
+        cell = next(TABLES[name].cells())
+        with pytest.raises(SystemExit):
+            parsed(cell, [*cell.command(), "--lsd"])
+        assert "unknown argument --lsd (did you mean --lds?)" in capsys.readouterr().err
+
+
+def test_no_two_cells_share_a_run_directory_a_log_or_a_result():
+    cells = [cell for table in TABLES.values() for cell in table.cells()]
+    assert len({cell.result for cell in cells}) == len(cells)
+    assert len({cell.log for cell in cells}) == len(cells)
+    assert len({(cell.store_root, parsed(cell)[1]) for cell in cells}) == len(cells)
+
+
+def test_no_two_rows_of_a_table_are_the_same_run():
+    for table in TABLES.values():
+        identities = [cell.identity for cell in table.cells((0,))]
+        assert len(set(identities)) == len(identities), table.name
+
+
+def test_rows_are_what_their_names_say():
+    for cell in CELLS:
+        args, _ = parsed(cell)
+        words = re.split(r"[ ,+]+", cell.row)
+        assert args.lds is ("LDS" in words), cell
+        assert args.fds is ("FDS" in words), cell
+        assert args.retrain_fc is ("RRT" in words), cell
+        assert (args.fds_variant == "released") is ("(released)" in words), cell
+        assert args.loss.startswith("focal") is ("Focal-R" in words), cell
+        assert args.resample == {"SMOTER": "smoter", "SMOGN": "smogn"}.get(words[0]), cell
+        lds = "none" if "LDS" not in words else LDS_REWEIGHT.get(Path(cell.script).parent.name, "inverse")
+        assert args.reweight == SCHEMES.get(words[0], lds), cell
+        kernel = KERNELS.get(words[-1], "gaussian")
+        assert (args.lds_kernel if args.lds else args.fds_kernel) == kernel, cell
+        if size := re.search(r"(\d+)/(\d+)$", cell.row):
+            used = (args.lds_ks, args.lds_sigma) if args.lds else (args.fds_ks, args.fds_sigma)
+            assert used == tuple(map(int, size.groups())), cell
+
+
+def test_a_second_stage_starts_from_the_row_that_it_names_with_fds_where_it_has_fds():
+    found = [cell for cell in CELLS if cell.first]
+    assert {cell.row for cell in found} == {"RRT", "RRT + LDS", "RRT + FDS", "RRT + LDS + FDS"}
+    for cell in found:
+        assert cell.first.row == ("Vanilla + FDS" if "FDS" in cell.row else "Vanilla")
+        assert (cell.first.table, cell.first.seed) == (cell.table, cell.seed)
+        assert (
+            parsed(cell)[0].pretrained == "CKPT"
+            or Path(parsed(cell)[0].pretrained).name == "ckpt.best.pth.tar"
+        )
+
+
+def test_on_age_rrt_is_30_epochs_at_a_tenth_of_the_rate():
+    """FACTS, "Losses, selection, two-stage"."""
+    for name in ("agedb-paper", "imdb-wiki-paper"):
+        args, _ = parsed(TABLES[name].cell("RRT", 0))
+        assert (args.epoch, args.lr, args.reweight) == (30, 1e-4, "inverse")
+        assert (parsed(TABLES[name].cell("Vanilla", 0))[0].epoch) == 90
+
+
+def test_scales_differ_in_the_flags_that_all_rows_share():
+    for key in {table.key for table in TABLES.values()}:
+        by_scale = {table.scale: table for table in TABLES.values() if table.key == key}
+        if {"paper", "small"} <= by_scale.keys():
+            assert list(by_scale["paper"].rows) == list(by_scale["small"].rows)
+            assert by_scale["paper"].flags != by_scale["small"].flags
+
+
+def test_tables_have_titles_sources_seeds_and_a_script():
+    for table in TABLES.values():
+        assert (ROOT / table.script).is_file()
+        assert len(set(table.seeds)) == len(table.seeds) > 0
+        assert table.folder in ("results", "checkpoint")
+        assert table.title and table.source
+        for command in table.setup:
+            assert (ROOT / "scripts" / command.split()[0]).is_file()
+
+
+# The rows are the paper's
+
+
+@pytest.mark.parametrize("paper", [1, 2, 3, 4])
+def test_every_row_of_the_papers_main_tables_has_a_recipe(paper):
+    numbers = pd.read_csv(ROOT / "data" / "published.csv")
+    methods = set(numbers[(numbers["table"] == paper) & (numbers["kind"] == "value")]["method"])
+    for scale in ("paper", "small"):
+        table = find_table(str(paper), scale)
+        assert {recipe["paper"] for recipe in table.rows.values()} >= methods
+        assert set(numbers[numbers["table"] == paper]["metric"]) == set(table.metrics.values())
+
+
+@pytest.mark.parametrize("paper", range(8, 18))
+def test_so_has_every_row_of_its_appendix_whose_method_was_published(paper):
+    numbers = pd.read_csv(ROOT / "data" / "published.csv").fillna({"variant": ""})
+    numbers = numbers[(numbers["table"] == paper) & (numbers["kind"] == "value")]
+    if paper == 12:  # SHHS-DIR: neither data nor code are public
+        return
+    wanted = set(zip(numbers["method"], numbers["variant"], strict=True)) - {("MIXUP", ""), ("M-MIXUP", "")}
+    table = find_table(str(paper), "paper")
+    have = {(recipe["paper"], recipe.get("variant", "")) for recipe in table.rows.values()}
+    base = {"imdb-wiki": "SQINV", "agedb": "SQINV", "sts-b": "INV"}.get(table.key)
+    # "VANILLA + LDS" is that row under another name: its numbers are the same.
+    have |= {(f"VANILLA + {what}", "") for what in ("LDS", "LDS + FDS") if (f"{base} + {what}", "") in have}
+    assert have >= wanted
+
+
+@pytest.mark.parametrize(("paper", "base"), [(8, "SQINV"), (9, "SQINV"), (10, "INV")])
+def test_vanilla_with_lds_is_indeed_the_base_scheme_with_lds(paper, base):
+    mine = {key: value for key, value in published().items() if key[0] == paper}
+    pairs = [(key, (*key[:2], key[2].replace(base, "VANILLA"), *key[3:])) for key in mine
+             if key[2] in (f"{base} + LDS", f"{base} + LDS + FDS")]  # fmt: skip
+    assert len(pairs) >= 24
+    assert all(mine[a] == mine[b] for a, b in pairs)
+
+
+def test_every_row_that_names_one_of_the_papers_finds_its_numbers():
+    for table in TABLES.values():
+        for row, recipe in table.rows.items():
+            for metric in table.metrics:
+                found = [paper_number(table, row, metric, shot) for shot in table.groups]
+                assert all((number is None) is ("paper" not in recipe) for number in found), (table.name, row)
+
+
+def test_every_claim_holds_in_the_papers_own_numbers():
+    """Else it would not be the paper's."""
+    seen = 0
+    for table in TABLES.values():
+        for claim in table.claims:
+            pair = [paper_number(table, row, claim.metric, claim.shot) for row in (claim.better, claim.than)]
+            if None in pair:
+                assert table.key == "zero-shot"
+                continue
+            higher = claim.metric in ("pearson", "delta1")
+            assert (pair[0] > pair[1]) if higher else (pair[0] < pair[1]), (table.name, claim)
+            seen += 1
+    assert seen > 50
+
+
+def test_the_released_checkpoints_are_rows_of_the_tables():
+    numbers = pd.read_csv(ROOT / "data" / "released_checkpoints.csv")
+    assert len(numbers) == 48
+    methods = {
+        (dataset, method) for dataset, method in zip(numbers["dataset"], numbers["method"], strict=True)
+    }
+    known = {key[1:3] for key in published()}
+    assert methods <= known
+
+
+def test_published_data_are_those_of_the_paper():
+    shared = ROOT.parent / "shared" / "paper"
+    if not shared.is_dir():
+        pytest.skip("the reference material is not here")
+    for name in ("published.csv", "released_checkpoints.csv"):
+        assert (ROOT / "data" / name).read_bytes() == (shared / name).read_bytes()
+
+
+# Finding a table
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "full"),
+    [
+        ("2", "small", "agedb-standin"),
+        ("9", "paper", "agedb-paper"),
+        ("agedb", "demo", "agedb-demo"),
+        ("agedb-standin", None, "agedb-standin"),
+        ("3", "small", "sts-b-small"),
+        ("17", "small", "sts-b-kernel-sizes-small"),
+        ("6", "small", "zero-shot-standin"),
+    ],
+)
+def test_a_table_is_found_by_number_by_name_and_by_full_name(name, scale, full):
+    assert find_table(name, scale).name == full
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "told"),
+    [
+        ("5", "paper", r"--table 5: there is no such table; there are imdb-wiki \(1, 8\), agedb \(2, 9\), "),
+        ("nosuch", None, r"--table nosuch: there is no such table; there are imdb-wiki"),
+        ("4", "demo", r"--table 4: has no --scale demo; it has paper, small"),
+        ("agedb-standin", "paper", r"--table agedb-standin: there is no such table"),
+    ],
+)
+def test_what_there_is_not_is_told(name, scale, told):
+    with pytest.raises(UserError, match=told):
+        find_table(name, scale)
+
+
+# Writing rows out
+
+
+def test_words_and_combinations_are_written_out(tmp_path):
+    path = tmp_path / "recipes.toml"
+    path.write_text(
+        '[t]\nscript = "x"\nseeds = [3]\nmetrics = { mae = "MAE" }\nrows = "r"\n'
+        '[t.scales.small]\ntitle = "T"\nflags = "--a"\nlast = "--z 9"\n'
+        '[rows.r."K $k/$s"]\nflags = "--k $k --s $s $last"\nvariant = "k=$k"\n'
+        'each = { k = [1, 2], s = ["u", "v"] }\n'
+    )
+    (table,) = read_tables(path).values()
+    assert (table.name, table.key, table.scale, table.papers) == ("t-small", "t", "small", ())
+    assert list(table.rows) == ["K 1/u", "K 1/v", "K 2/u", "K 2/v"]
+    assert table.rows["K 2/u"] == {"flags": "--k 2 --s u --z 9", "variant": "k=2"}
+    (cell,) = [cell for cell in table.cells() if cell.row == "K 2/u"]
+    assert cell.seed == 3
+    assert cell.identity == "python x --a --k 2 --s u --z 9"
+    assert cell.store_root == "checkpoint/t-small/k-2-u"
+
+
+def test_one_scale_of_a_table_that_is_like_another(tmp_path):
+    path = tmp_path / "recipes.toml"
+    path.write_text(
+        '[t]\nscript = "x"\nseeds = [3]\nmetrics = { mae = "MAE" }\ndataset = "D"\nrows = "r"\nclaims = "c"\n'
+        'papers = [1]\n[t.scales.paper]\ntitle = "P"\nflags = "--b"\n'
+        '[t.scales.small]\nsuffix = "s"\ntitle = "T"\nflags = "--a"\n'
+        '[u]\nlike = "t"\nabout = "kernels"\nseeds = [0]\nrows = "q"\n'
+        '[rows.r]\nA = { flags = "" }\nB = { flags = "--b" }\n[rows.q]\nC = { flags = "--c" }\n'
+        '[[claims.c]]\nsays = "S"\npairs = [["A", "B"], ["A", "missing"]]\nshots = ["all", "few"]\n'
+    )
+    tables = read_tables(path)
+    assert set(tables) == {"t-s", "t-paper", "u-s", "u-paper"}
+    u = tables["u-s"]
+    assert (u.script, u.flags, u.title, u.dataset, u.seeds) == ("x", "--a", "T: kernels", "D", (0,))
+    assert (list(u.rows), u.claims, u.papers) == (["C"], (), ())
+    assert [(c.better, c.than, c.metric, c.shot) for c in tables["t-s"].claims] == [
+        ("A", "B", "mae", "all"), ("A", "B", "mae", "few"),
+    ]  # fmt: skip
+
+
+def test_a_word_that_no_scale_has_is_an_error(tmp_path):
+    path = tmp_path / "recipes.toml"
+    path.write_text(
+        '[t]\nscript = "x"\nseeds = [3]\nmetrics = {}\nrows = "r"\n[t.scales.small]\n'
+        'title = "T"\nflags = ""\n[rows.r]\nA = { flags = "$nosuch" }\n'
+    )
+    with pytest.raises(KeyError, match="nosuch"):
+        read_tables(path)
+    assert recipes.RECIPES.is_file()
+
+
+# Data that are made
+
+
+class Parsed(Exception):
+    """The command line was read to its end."""
+
+
+def test_the_commands_that_make_data_are_commands(monkeypatch):
+    """Each is one that its script takes, and makes the folder or the CSV that the flags then name."""
+    real = cli.Parser.parse_args
+
+    def parse_args(self, args=None, namespace=None):
+        parsed = real(self, args, namespace)
+        if len(args) > 1:  # prepare.py's first parser reads the name only
+            raise Parsed(parsed)
+        return parsed
+
+    monkeypatch.setattr(cli.Parser, "parse_args", parse_args)
+    for table in TABLES.values():
+        for command in table.setup:
+            script, name, *flags = shlex.split(command)
+            with pytest.raises(Parsed) as caught:
+                {"make_standin.py": make_standin, "prepare.py": prepare}[script].main([name, *flags])
+            (args,) = caught.value.args
+            if script == "make_standin.py":
+                assert f"--data_dir {args.out} " in f"{table.flags} "
+            else:
+                assert f"--dataset {name.replace('-', '_')}_peaks_25_60" in table.flags
+                assert args.peaks == (25, 60)
+                assert str(args.data_dir).endswith(table.flags.split()[1])
+        drawn = any("make_standin" in command for command in table.setup)
+        assert ("data/standin" in table.flags) is drawn
