@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import prepare
 import pytest
+import tiny_depth
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -431,3 +432,17 @@ def test_help_names_the_defaults(capsys):
     out = capsys.readouterr().out
     assert "data/nyud2" in out
     assert "--overwrite" in out
+
+
+# From raw data to a run
+
+
+def test_a_raw_folder_becomes_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = raw(tmp_path / "data")
+    argv = tiny_depth.command(folder, "--lds --fds --select val --val_fraction 0.2")
+    assert tiny_depth.call(argv) == 2, "there is no mask yet"
+    assert call(folder) == 0
+    assert tiny_depth.call(argv) == 0
+    result = json.loads((tiny_depth.run_dir(argv) / "metrics.json").read_text())
+    assert result["shots"]["all"]["n"] == int(np.load(folder / MASK).sum())

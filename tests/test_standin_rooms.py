@@ -3,18 +3,21 @@
 import csv
 import json
 import re
+import signal
 from multiprocessing import Pool
 
 import make_standin
 import numpy as np
 import prepare
 import pytest
+import tiny_depth
 from PIL import Image
 from preparing import nyud2
+from runs import ended, in_child, killed_at, outcome, same
 from standin import frames, raycast, rooms, textures
 from standin.materials import look as material
 
-from common import cli
+from common import cli, engine
 from common.depth import (
     COUNTS,
     DEPTH_BINS,
@@ -281,3 +284,24 @@ def test_ctrl_c_leaves_nothing(tmp_path, monkeypatch, capsys):
     assert call("--out", tmp_path / "sub" / "nyud2", "--scale", 1e-4) == 130
     assert list((tmp_path / "sub").iterdir()) == []
     assert "nothing was left" in capsys.readouterr().err
+
+
+# Training on them
+
+
+def test_rooms_train_and_a_killed_run_ends_the_same(drawn, tmp_path, monkeypatch):
+    """Two epochs of a small encoder with everything on; once undisturbed, once killed in the second epoch."""
+    argv, ends = tiny_depth.command(drawn, "--lds --fds --start_smooth 0 --batch_size 16"), []
+    for name in ("undisturbed", "killed"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        if name == "killed":
+            pid = in_child(lambda: tiny_depth.call(argv), lambda: killed_at(engine.Run, "step", 6))
+            assert ended(pid, 120) == -signal.SIGKILL
+            assert not (tiny_depth.run_dir(argv) / "metrics.json").exists()
+        assert tiny_depth.call(argv) == 0
+        ends.append(outcome(tiny_depth.run_dir(argv)))
+    assert all(same(mine, theirs) for mine, theirs in zip(*ends, strict=True))
+    result = json.loads(ends[0][2][0])
+    assert result["standin"].startswith("nyud2 at scale 0.001")
+    assert result["shots"]["all"]["n"] == int(np.load(drawn / MASK).sum())
