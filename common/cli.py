@@ -6,6 +6,7 @@ import argparse
 import difflib
 import logging
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -286,7 +287,12 @@ def pick_device(name: str) -> torch.device:
 def run_command(prog: str, command: Callable[[], int]) -> int:
     """Run a command to its exit code: 2 for what the user can mend, 1 for a failed run, 130 for Ctrl-C."""
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has left, as in `| head`: what Python still holds for it is dropped
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell has it for SIGPIPE
     except (UserError, RunFailed) as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

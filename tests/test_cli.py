@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -442,3 +443,19 @@ def test_the_table_says_which_way_is_better_and_dashes_what_is_empty():
         ["All", "Many"], ["n", "1,234", "0"], ["MSE", "↓", "0.988", "–"], ["Pearson", "↑", "0.500", "–"],
     ]  # fmt: skip
     assert len({len(line) for line in text.splitlines()}) == 1
+
+
+def test_a_reader_that_leaves_is_no_error():
+    """As `| head` does; in a process of its own, because it loses its standard output."""
+    code = (
+        "from common import cli\n"
+        "def flood():\n    while True:\n        print('x' * 1000)\n"
+        "raise SystemExit(cli.run_command('p', flood))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    child.stdout.readline()
+    child.stdout.close()
+    assert child.stderr.read() == ""
+    assert child.wait() == 141
