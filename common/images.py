@@ -16,7 +16,7 @@ from common.errors import RunFailed, UserError
 from common.report import Progress
 from common.task import Batch, Draw
 
-T = TypeVar("T")
+S, T = TypeVar("S"), TypeVar("T")
 
 # What says that a file is bad. Any other errno (too many open files, a lost network disk) is no fault of
 # the image, and must not make `--bad_images skip` drop it.
@@ -84,9 +84,17 @@ def unreadable(files: list[Path], workers: int) -> dict[int, str]:
             return error.reason
         return None
 
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        reasons = reported(pool.map(reason, files), "Checking images", len(files))
-        return {row: found for row, found in enumerate(reasons) if found}
+    reasons = reported(in_threads(reason, files, workers), "Checking images", len(files))
+    return {row: found for row, found in enumerate(reasons) if found}
+
+
+def in_threads(function: Callable[[S], T], items: Iterable[S], workers: int) -> Iterator[T]:
+    """The function of each item, in order, by `workers` threads; left early, it begins no other."""
+    pool = ThreadPoolExecutor(max(workers, 1))
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def reported(items: Iterable[T], what: str, total: int, start: int = 0) -> Iterator[T]:

@@ -324,7 +324,7 @@ def test_ctrl_c_stops_at_once(faces):
     while "reading" not in child.stdout.readline():
         assert child.poll() is None
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=10)
+    out, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert err == "scripts/prepare.py: stopped; nothing was left half-written\n"
     assert out.count("reading") < 40

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -35,7 +34,7 @@ from common.depth import (
     to_metres,
 )
 from common.errors import UserError
-from common.images import reported
+from common.images import in_threads, reported
 from common.splits import published_ids, some
 from common.task import Standin
 
@@ -86,7 +85,8 @@ def check_files(pairs: Sequence[Pair], name: str, report: Report) -> np.ndarray 
     twice = [str(pair.image) for row, pair in enumerate(pairs) if first[pair] != row]
     report.none_of(f"rows of {name}", len(pairs), "were there before", twice)
     counts, flaws = np.zeros(DEPTH_BINS.num, np.int64), []
-    for look in _in_threads(partial(look_at, test=name == TEST_CSV), pairs, name):
+    looks = in_threads(partial(look_at, test=name == TEST_CSV), pairs, os.cpu_count() or 1)
+    for look in reported(looks, f"Checking {name}", len(pairs)):
         if look.flaw:
             flaws.append(look.flaw)
         else:
@@ -130,7 +130,8 @@ def check_mask(file: Path, test: Sequence[Pair] | None, images: int, report: Rep
     if mask is None or test is None:
         return
     counts = np.zeros(DEPTH_BINS.num, np.int64)
-    depths = _in_threads(lambda pair: counted_depth(pair.depth, test=True), test, "the test mask")
+    depths = in_threads(lambda pair: counted_depth(pair.depth, test=True), test, os.cpu_count() or 1)
+    depths = reported(depths, "Checking the test mask", len(test))
     for depth, used in zip(depths, mask, strict=True):
         counts += DEPTH_BINS.counts(depth[used > 0])
     near, far = int(counts[:FIRST_BIN].sum()), counts[FIRST_BIN:]
@@ -143,9 +144,3 @@ def check_mask(file: Path, test: Sequence[Pair] | None, images: int, report: Rep
         return
     report.expect("masked test pixels of each depth bin", int(found[0]), "mask")
     report.expect("depth bins with masked test pixels", len(far[far > 0]), "mask_bins")
-
-
-def _in_threads(function: Callable[[Pair], T], pairs: Sequence[Pair], what: str) -> Iterator[T]:
-    """The function of each pair in order, by a thread per core, with a progress bar."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        yield from reported(pool.map(function, pairs), f"Checking {what}", len(pairs))
