@@ -43,7 +43,7 @@ LINES = [
     ("#D55E00", "-"), ("#0072B2", "--"), ("#E69F00", "-."),
 ]  # fmt: skip
 ANCHOR, TINT = "#707070", 0.18
-ROOM = 130  # characters of a legend in a row
+ROOM = 124  # characters of a legend in a row
 WIDTH = 5  # bins whose errors are averaged together in a line; a single age has a few test samples only
 
 

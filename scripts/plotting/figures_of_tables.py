@@ -78,7 +78,9 @@ def _write_cells(axes: Axes, values: np.ndarray, changes: np.ndarray, norm: Norm
         change = changes[row, column]
         text = number(None if np.isnan(value) else value)
         if np.isfinite(change) and change != 0:
-            text += f"\n{round(change, 1) + 0.0:+.1f} %".replace("-", "−")
+            beyond = "" if abs(change) < 1000 else "> " if change > 0 else "< "  # a cell has no room for more
+            shown = f"{np.clip(round(change, 1), -999, 999) + 0.0:+.{0 if beyond else 1}f}"
+            text += f"\n{beyond}{shown} %".replace("-", "−")
         light = np.dot(WORSE_TO_BETTER(norm(change))[:3], (0.299, 0.587, 0.114))
         axes.text(column, row, text, ha="center", va="center", color="black" if light > 0.5 else "white")
 
