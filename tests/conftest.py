@@ -1,6 +1,7 @@
 """Paths: the data-set folders have hyphens, so their modules are put on the path for the tests."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"  # reference material beside the checkout; a user does not have it
 for folder in ("agedb-dir", "imdb-wiki-dir", "sts-b-dir", "nyud2-dir", "scripts"):
     sys.path.insert(0, str(ROOT / folder))
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A person's run looks for new counterexamples; CI repeats the same cases, so that only a change fails it.
 settings.register_profile("ci", derandomize=True, deadline=None)
