@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -10,6 +12,32 @@ from common.bins import Bins
 from common.lds import get_lds_kernel_window
 
 VARIANTS = ("paper", "released")
+
+
+class _CalibrateMaps(torch.autograd.Function):
+    """`features * scale[bucket] + shift[bucket]` on maps `(N, C, H, W)`, one after the other.
+
+    The tables of all maps at once would be twice as large as the features, and autograd would keep one.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, bucket: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(scale, bucket)
+        scale, shift, out = scale.T.contiguous(), shift.T.contiguous(), torch.empty_like(features)
+        for one, its_bucket, calibrated in zip(features, bucket, out, strict=True):
+            by, to = (table.index_select(1, its_bucket).view_as(one) for table in (scale, shift))
+            torch.addcmul(to, one, by, out=calibrated)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        scale, bucket = ctx.saved_tensors
+        scale, out = scale.T.contiguous(), torch.empty_like(grad)
+        for one, its_bucket, product in zip(grad, bucket, out, strict=True):
+            torch.mul(one, scale.index_select(1, its_bucket).view_as(one), out=product)
+        return out, None, None, None
 
 
 class FDS(nn.Module):
@@ -96,12 +124,7 @@ class FDS(nn.Module):
         bucket = self._bucket(labels)
         if features.dim() == 2:
             return torch.addcmul(shift[bucket], features, scale[bucket])
-        n, channels, *size = features.shape
-        scale, shift = (
-            table.T.contiguous().index_select(1, bucket).view(channels, n, *size).transpose(0, 1)
-            for table in (scale, shift)
-        )
-        return torch.addcmul(shift, features, scale)
+        return _CalibrateMaps.apply(features, scale, shift, bucket.view(len(features), -1))
 
     def update_last_epoch_stats(self, epoch: int) -> None:
         """Smooth the running statistics over the buckets, once for each epoch after `start_update`."""
@@ -123,10 +146,17 @@ class FDS(nn.Module):
         """Merge one batch into this update's count, mean and M2 of each bucket (Chan et al., 1979)."""
         if features.shape[1] != self.feature_dim:
             raise ValueError(f"features have {features.shape[1]} dimensions, not {self.feature_dim}")
-        x = features if features.dim() == 2 else features.movedim(1, -1).flatten(0, -2)
         bucket = self._bucket(labels)
-        if len(bucket) != len(x):
-            raise ValueError(f"{len(x)} features but {len(bucket)} labels")
+        if len(bucket) != features.numel() // self.feature_dim:
+            raise ValueError(f"{features.numel() // self.feature_dim} features but {len(bucket)} labels")
+        if features.dim() == 2:
+            self._merge(features, bucket)
+            return
+        for one, its_bucket in zip(features, bucket.view(len(features), -1), strict=True):
+            self._merge(one.flatten(1).T, its_bucket)
+
+    def _merge(self, x: torch.Tensor, bucket: torch.Tensor) -> None:
+        """Merge features `(n, C)`; maps come one by one, as their float64 copies are large."""
         x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
         count = torch.bincount(bucket, minlength=self.buckets + 1)[: self.buckets].to(x.dtype).unsqueeze(1)
         mean = self._sum(x, bucket) / count.clamp(min=1)
