@@ -14,8 +14,8 @@ CPU cores carry, and its numbers, are in README.md.
 import sys
 from collections.abc import Sequence
 
-from common import age
 from common.cli import run_command
+from common.images import task as age
 
 PROG = "agedb-dir/train.py"
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from common import cli
-from common.depth import DEPTH_BINS, FIRST_BIN
+from common.datasets.depth import DEPTH_BINS, FIRST_BIN
 from common.fds import FDS
 from common.metrics import Shots
 

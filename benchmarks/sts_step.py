@@ -19,9 +19,9 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from common import cli
-from common.draws import training_draws
-from common.engine import Run
-from common.regressor import Regressor
+from common.training.draws import training_draws
+from common.training.engine import Run
+from common.training.regressor import Regressor
 
 sys.path.insert(0, str(cli.ROOT / "sts-b-dir"))
 from sts_model import PairEncoder

@@ -22,7 +22,7 @@ from common.errors import RunFailed, UserError
 from common.fds import VARIANTS
 from common.lds import KERNELS, PUBLISHED_KERNELS, REWEIGHTS, SIGMA_KERNELS
 from common.loss import LOSSES
-from common.resample import METHODS
+from common.methods.resample import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 

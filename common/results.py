@@ -15,7 +15,7 @@ import pandas as pd
 from common.cli import ROOT
 from common.errors import RunFailed, UserError
 from common.recipes import Cell
-from common.rundir import read_json, write_json
+from common.training.rundir import read_json, write_json
 
 State = Literal["recorded", "new", "cut short", "unsigned", "without predictions", "another"]
 

@@ -18,8 +18,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from common.bins import Bins
+from common.datasets.faces import LIMITS, SPLITS
 from common.errors import UserError
-from common.faces import LIMITS, SPLITS
 from common.metrics import GROUPS, Shots
 from common.report import HEADINGS
 from common.task import Standin

@@ -13,8 +13,8 @@ and 22.19. That is ResNet-50 at 224 pixels for 90 epochs over 191,509 images, on
 import sys
 from collections.abc import Sequence
 
-from common import age
 from common.cli import run_command
+from common.images import task as age
 
 PROG = "imdb-wiki-dir/train.py"
 

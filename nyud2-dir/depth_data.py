@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from common import depth as files
 from common.bins import Bins
-from common.depth import Pair
+from common.datasets import depth as files
+from common.datasets.depth import Pair
 from common.errors import UserError
-from common.images import one_ahead
+from common.images.decode import one_ahead
 from common.lds import bin_weights
 from common.task import Batch, Draw
 

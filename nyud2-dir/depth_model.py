@@ -13,9 +13,9 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from common import checkpoint
 from common.cli import ROOT
 from common.errors import UserError
+from common.training import checkpoint
 
 IMAGENET = {"resnet50": "resnet50-0676ba61.pth", "resnet18": "resnet18-f37072fd.pth"}  # IMAGENET1K_V1
 FUSED = 16  # channels that each block contributes to the multi-scale fusion

@@ -14,10 +14,10 @@ from depth_metrics import METRICS, DepthMetrics
 from depth_model import IMAGENET, DepthEncoder, depth_head, imagenet_file, load_blocks
 
 from common import cli
-from common import depth as files
-from common.command import run
+from common.datasets import depth as files
 from common.errors import UserError
 from common.task import Data, Task, read_standin
+from common.training.command import run
 
 log = logging.getLogger("dir")
 DATA = cli.ROOT / "data"

@@ -24,7 +24,7 @@ from common import cli
 from common.metrics import GROUPS
 from common.recipes import Table, find_table
 from common.report import HEADINGS, LABELS, number
-from common.rundir import read_json
+from common.training.rundir import read_json
 
 DATA = cli.ROOT / "data"
 SHARED = cli.ROOT.parent / "shared" / "data"  # the real data, where they lie beside the checkout

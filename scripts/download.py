@@ -40,7 +40,7 @@ from downloading.whole_files import (
 from common import cli
 from common.errors import UserError
 from common.report import start_logging
-from common.rundir import read_json, write_json
+from common.training.rundir import read_json, write_json
 
 PROG = "scripts/download.py"
 PASSWORD = "AGEDB_PASSWORD"

@@ -29,12 +29,12 @@ from standin.faces import Face, contact_sheet, save
 from standin.text import write_corpus
 
 from common import cli
-from common.depth import FEW_BELOW, MANY_ABOVE
+from common.datasets.depth import FEW_BELOW, MANY_ABOVE
 from common.errors import UserError
 from common.report import Progress, start_logging
-from common.rundir import read_json
 from common.splits import balanced_split
 from common.task import Standin
+from common.training.rundir import read_json
 
 NAMES = ("Anna", "Boris", "Chen", "Dana", "Emil", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")
 SURNAMES = (

@@ -12,8 +12,8 @@ from sts_model import Mix
 from sts_text import PADDING, PairSplit
 from torch.nn import functional as F
 
+from common.methods.resample import NOISE_RATIO, Plan, few_rows, plan
 from common.metrics import Shots
-from common.resample import NOISE_RATIO, Plan, few_rows, plan
 from common.task import Batch, Draw
 
 

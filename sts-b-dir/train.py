@@ -27,9 +27,9 @@ from sts_text import Vocabulary, load_corpus, load_word_vectors
 
 from common import cli
 from common.bins import Bins
-from common.command import run
 from common.metrics import Shots
 from common.task import Data, Task, read_standin
+from common.training.command import run
 
 log = logging.getLogger("dir")
 DATA = cli.ROOT / "data"

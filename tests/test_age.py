@@ -13,14 +13,15 @@ from runs import history, read
 from tiny_faces import TINY, call, command, load_train, read_csv, run_dir, write_csv, write_faces
 from torch import nn
 
-from common import age, cli
+from common import cli
 from common.bins import Bins
-from common.checkpoint import renamed
 from common.errors import UserError
-from common.faces import FaceSplit
+from common.images import task as age
+from common.images.split import FaceSplit
 from common.metrics import Shots
-from common.regressor import Regressor, build_regressor
 from common.task import Data
+from common.training.checkpoint import renamed
+from common.training.regressor import Regressor, build_regressor
 
 TASK = age.task("agedb")
 

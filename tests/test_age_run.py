@@ -21,9 +21,9 @@ from tiny_faces import call, command, read_csv, run_dir, write_csv, write_faces
 from torch import nn
 from torchvision import transforms
 
-from common import checkpoint, engine
-from common import evaluate as evaluation
 from common.fds import FDS
+from common.training import checkpoint, engine
+from common.training import evaluate as evaluation
 
 GROUPS = ["all", "many", "medium", "few", "zero"]
 COMBINATIONS = {

@@ -20,7 +20,7 @@ from sts_corpus import write_corpus
 from tiny_depth import tiny_nyud2
 
 from common import cli
-from common.depth import MASK, SUBSET_CSV, TEST_CSV, TRAIN_CSV, read_pairs
+from common.datasets.depth import MASK, SUBSET_CSV, TEST_CSV, TRAIN_CSV, read_pairs
 from common.errors import RunFailed, UserError
 from common.splits import published_ids
 
@@ -307,13 +307,13 @@ def test_ctrl_c_stops_at_once(faces):
     rows = read(faces)
     write(faces, [*rows, *((20, f"AgeDB/fifo{number}.png", "train") for number in range(300))])
     code = (
-        "import common.images, prepare, sys, time\n"
-        "real = common.images.decode\n"
+        "import common.images.decode, prepare, sys, time\n"
+        "real = common.images.decode.decode\n"
         "def slow(*args):\n"
         "    print('reading', flush=True)\n"
         "    time.sleep(0.2)\n"
         "    return real(*args)\n"
-        "common.images.decode = slow\n"
+        "common.images.decode.decode = slow\n"
         f"sys.exit(prepare.main(['agedb', '--check', '--data_dir', {str(faces)!r}]))"
     )
     path = os.pathsep.join([str(cli.ROOT / "scripts"), str(cli.ROOT)])

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from common import checkpoint
-from common.checkpoint import load, load_published, renamed, save, state_of
 from common.errors import RunFailed, UserError
 from common.fds import FDS
-from common.regressor import Regressor, load_model
 from common.task import Task
+from common.training import checkpoint
+from common.training.checkpoint import load, load_published, renamed, save, state_of
+from common.training.regressor import Regressor, load_model
 
 KEYS = (("encoder.", "net."), ("head.", "net.linear."))
 CONTENT = {

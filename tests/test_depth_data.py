@@ -28,9 +28,9 @@ from scipy import ndimage
 from scipy.stats import kstest
 from tiny_depth import slope, tiny_nyud2, write_pair
 
-from common import depth as files
 from common.cli import ROOT
-from common.depth import Pair, counted_depth, read_mask, read_pairs, scene
+from common.datasets import depth as files
+from common.datasets.depth import Pair, counted_depth, read_mask, read_pairs, scene
 from common.errors import UserError
 from common.task import Draw
 

@@ -12,7 +12,7 @@ from depth_metrics import METRICS, NEAREST, DepthMetrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.depth import DEPTH_BINS, shots_of
+from common.datasets.depth import DEPTH_BINS, shots_of
 from common.task import Standin
 
 

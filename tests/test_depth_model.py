@@ -12,9 +12,9 @@ import torchvision
 from depth_model import IMAGENET, DepthEncoder, depth_head, imagenet_file, load_blocks
 from golden_weights import filled
 
-from common.checkpoint import renamed
 from common.errors import UserError
-from common.regressor import Regressor
+from common.training.checkpoint import renamed
+from common.training.regressor import Regressor
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,10 @@ import torch
 from runs import FILES, assert_same_end, ended, history, in_child, killed_at, outcome, read, same
 from tiny_depth import PROG, call, command, run_dir, tiny_nyud2, train
 
-from common import cli, engine
+from common import cli
 from common.cli import ROOT
 from common.fds import FDS
+from common.training import engine
 
 METRICS = ["rmse", "mse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3"]
 COMBINATIONS = {

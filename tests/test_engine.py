@@ -13,15 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from common import checkpoint, cli, command, engine
+from common import cli
 from common.bins import Bins
-from common.draws import STATISTICS, TRAINING, epoch_draws, evaluation_draws, training_draws
-from common.engine import learning_rate, out_of_patience
-from common.evaluate import evaluate
 from common.fds import FDS
 from common.metrics import Shots
-from common.regressor import Regressor
 from common.task import Batch, Data, Task
+from common.training import checkpoint, command, engine
+from common.training.draws import STATISTICS, TRAINING, epoch_draws, evaluation_draws, training_draws
+from common.training.engine import learning_rate, out_of_patience
+from common.training.evaluate import evaluate
+from common.training.regressor import Regressor
 
 BINS = Bins.integers(0, 9)
 

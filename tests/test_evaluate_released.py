@@ -11,8 +11,8 @@ from tiny_faces import age, load_train, write_faces
 from torch import nn
 
 from common import cli
-from common.checkpoint import renamed
-from common.regressor import Regressor
+from common.training.checkpoint import renamed
+from common.training.regressor import Regressor
 
 FLAGS = "--model resnet18 --img_size 16 --batch_size 24 --device cpu --cache off --many_above 3 --few_below 2"
 

@@ -12,10 +12,11 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional as tvf
 
-from common.augment import crop_flip, normalize, random_crop_flip
 from common.bins import Bins
+from common.datasets.faces import label_bins, read_faces
 from common.errors import UserError
-from common.faces import FaceSplit, label_bins, load_faces, read_faces
+from common.images.augment import crop_flip, normalize, random_crop_flip
+from common.images.split import FaceSplit, load_faces
 from common.task import Draw
 
 CPU = torch.device("cpu")

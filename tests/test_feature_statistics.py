@@ -23,11 +23,11 @@ from plotting.finished_runs import read_run
 from plotting.label_counts import of_run
 from tiny_faces import command, trained_in, write_faces
 
-from common import checkpoint
 from common.bins import Bins
 from common.errors import UserError
-from common.regressor import build_regressor, load_model
 from common.task import Batch, Draw
+from common.training import checkpoint
+from common.training.regressor import build_regressor, load_model
 
 BUCKETS = range(5, 40)
 WITH_FDS = "--fds --start_smooth 0 --epoch 3 --bucket_start 5 --bucket_num 40"

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from common import image_cache
 from common.errors import RunFailed, UserError
-from common.image_cache import cached_images
-from common.images import BadImage, decode
+from common.images import cache as image_cache
+from common.images.cache import cached_images
+from common.images.decode import BadImage, decode
 
 SIZE = 32
 
@@ -154,7 +154,7 @@ def test_too_many_open_files_is_not_the_fault_of_the_image(folder, monkeypatch):
     def refuse(path):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("common.images.Image.open", refuse)
+    monkeypatch.setattr("common.images.decode.Image.open", refuse)
     with pytest.raises(RunFailed, match="Too many open files"):
         decode(folder / "00.jpg", SIZE)
 

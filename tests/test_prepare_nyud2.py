@@ -18,7 +18,16 @@ from preparing.nyud2 import HISTOGRAM, draw_subset, published_counts, shots_of, 
 from tiny_depth import slope, tiny_nyud2, write_pair
 
 from common import cli
-from common.depth import COUNTS, DEPTH_BINS, FIRST_BIN, MASK, SUBSET_CSV, TEST_CSV, TRAIN_CSV, read_pairs
+from common.datasets.depth import (
+    COUNTS,
+    DEPTH_BINS,
+    FIRST_BIN,
+    MASK,
+    SUBSET_CSV,
+    TEST_CSV,
+    TRAIN_CSV,
+    read_pairs,
+)
 from common.report import stop_logging
 from common.task import Standin
 

@@ -14,8 +14,9 @@ import sts_corpus
 from reproducing.table_numbers import paper_number, published
 from tiny_faces import load_train
 
-from common import age, cli, recipes
+from common import cli, recipes
 from common.errors import UserError
+from common.images import task as age
 from common.recipes import find_table, read_tables
 
 ROOT = cli.ROOT

@@ -17,13 +17,15 @@ from sts_model import Mix, PairEncoder
 from sts_resample import resample_pairs
 from sts_text import PairSplit
 
-from common import cli, engine, resample
+from common import cli
 from common.bins import Bins
-from common.faces import load_faces
+from common.images.resample import SMALL, resample_faces
+from common.images.split import load_faces
+from common.methods import resample
+from common.methods.resample import NOISE_RATIO, few_rows, make_plan, plan
 from common.metrics import Shots
-from common.resample import NOISE_RATIO, few_rows, make_plan, plan
-from common.resample_faces import SMALL, resample_faces
 from common.task import Draw
+from common.training import engine
 
 CPU = torch.device("cpu")
 BINS = Bins.integers(0, 60)

@@ -9,7 +9,7 @@ import pytest
 from runs import scalars
 
 from common.errors import UserError
-from common.rundir import NOT_CONFIGURATION, RunDir, configuration, read_json, write_json
+from common.training.rundir import NOT_CONFIGURATION, RunDir, configuration, read_json, write_json
 
 DEFAULTS = {
     "lr": 0.1, "fds": False, "data_dir": "data", "device": "cpu", "workers": 2, "overwrite": False,
@@ -171,7 +171,7 @@ def test_a_second_process_is_refused(tmp_path):
 
 def test_the_lock_goes_with_its_process(tmp_path):
     code = (
-        "import sys, argparse, pathlib, time; from common.rundir import RunDir; "
+        "import sys, argparse, pathlib, time; from common.training.rundir import RunDir; "
         f"run = RunDir(pathlib.Path(sys.argv[1]), argparse.Namespace(**{DEFAULTS!r})); "
         "print('here', flush=True); time.sleep(60)"
     )

@@ -17,8 +17,8 @@ from runs import ended, in_child, killed_at, outcome, same
 from standin import frames, raycast, rooms, textures
 from standin.materials import look as material
 
-from common import cli, engine
-from common.depth import (
+from common import cli
+from common.datasets.depth import (
     COUNTS,
     DEPTH_BINS,
     FIRST_BIN,
@@ -31,6 +31,7 @@ from common.depth import (
 )
 from common.report import stop_logging
 from common.task import read_standin
+from common.training import engine
 
 SCALE = 0.001  # 51 training images; there are never fewer than 32 test images
 REAL = nyud2.published_counts().counts

@@ -20,9 +20,9 @@ from sts_corpus import PROG, ROOT, call, command, run_dir, write_corpus
 from sts_model import Highway, PairEncoder
 from torch import nn
 
-from common import checkpoint, engine
-from common import command as commands
 from common.fds import FDS
+from common.training import checkpoint, engine
+from common.training import command as commands
 
 METRICS = ("mse", "mae", "gm", "pearson", "spearman")
 SHOTS = ("all", "many", "medium", "few")

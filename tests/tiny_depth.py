@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from common import cli
-from common.depth import DEPTH_BINS, counted_depth
+from common.datasets.depth import DEPTH_BINS, counted_depth
 
 torch.set_num_threads(1)  # so small a model is slower on two, and a forked child must not inherit a pool
 

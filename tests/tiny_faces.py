@@ -13,7 +13,8 @@ from torch import nn
 from torchvision.models._api import register_model
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from common import age, cli
+from common import cli
+from common.images import task as age
 
 torch.set_num_threads(1)  # so small a model is slower on two, and a forked child must not inherit a pool
 

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from common import age, cli
+from common import cli
 from common.cli import ROOT
 from common.errors import UserError
+from common.images import task as age
 from common.task import Task
 
 TITLES = {"agedb": "AgeDB-DIR", "imdb_wiki": "IMDB-WIKI-DIR", "sts-b": "STS-B-DIR", "nyud2": "NYUD2-DIR"}

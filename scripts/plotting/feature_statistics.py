@@ -14,14 +14,16 @@ from plotting.data_sets import parser_of, task_of
 from plotting.finished_runs import FinishedRun
 from plotting.label_counts import TrainingLabels
 
-from common import age, checkpoint, cli
+from common import cli
 from common.bins import Bins
-from common.draws import evaluation_draws
 from common.errors import UserError
 from common.fds import FDS
-from common.regressor import Regressor, build_regressor, load_model
+from common.images import task as age
 from common.report import Progress
 from common.task import Data, Task
+from common.training import checkpoint
+from common.training.draws import evaluation_draws
+from common.training.regressor import Regressor, build_regressor, load_model
 
 
 class Similarity(NamedTuple):

@@ -18,7 +18,7 @@ from common.cli import ROOT
 from common.errors import UserError
 from common.recipes import Cell, Table
 from common.results import read_result
-from common.rundir import read_json
+from common.training.rundir import read_json
 
 NOT_A_METHOD = {"seed", "pretrained", "data_dir", "name", "store_name", "suffix"}  # never part of a name
 WRITTEN = {  # by a finished run, and read here

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from plotting.data_sets import TITLES, load_module
 
-from common import depth
-from common.age import AGES, FEW_BELOW, MANY_ABOVE, first_given
 from common.bins import Bins
 from common.cli import ROOT
+from common.datasets import depth
+from common.datasets.faces import LIMITS, label_bins, read_faces
 from common.errors import UserError
-from common.faces import LIMITS, label_bins, read_faces
+from common.images.task import AGES, FEW_BELOW, MANY_ABOVE, first_given
 from common.lds import smooth_counts
 from common.metrics import Shots
 from common.task import read_standin

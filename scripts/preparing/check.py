@@ -15,14 +15,14 @@ from preparing.imdb_wiki import IMDB_WIKI
 from preparing.report import Report, read_protocol
 
 from common import cli
+from common.datasets.faces import FaceTable, read_faces
 from common.errors import RunFailed, UserError
-from common.faces import FaceTable, read_faces
-from common.images import unreadable
+from common.images.decode import unreadable
 from common.report import start_logging
 from common.splits import AGES, shots_of
 from common.task import Standin, read_standin
 
-MISSING = "is missing"  # as common.images says it
+MISSING = "is missing"  # as common.images.decode says it
 
 
 def check(name: str, argv: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from PIL import Image
 from preparing.report import Report
 
 from common import cli
-from common.depth import (
+from common.datasets.depth import (
     COUNTS,
     DEPTH_BINS,
     FIRST_BIN,
@@ -34,7 +34,7 @@ from common.depth import (
     to_metres,
 )
 from common.errors import UserError
-from common.images import in_threads, reported
+from common.images.decode import in_threads, reported
 from common.splits import published_ids, some
 from common.task import Standin
 

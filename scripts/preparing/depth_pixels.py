@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from common.depth import DEPTH_BINS, FIRST_BIN, GET_NYUD2, HEIGHT, WIDTH, Pair, counted_depth
+from common.datasets.depth import DEPTH_BINS, FIRST_BIN, GET_NYUD2, HEIGHT, WIDTH, Pair, counted_depth
 from common.errors import UserError
-from common.images import reported
+from common.images.decode import reported
 from common.splits import some
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from preparing.variants import Variant, add_variant_arguments, unseen, variant_of
 
 from common import cli
+from common.datasets.faces import FaceTable, read_faces
 from common.errors import UserError
-from common.faces import FaceTable, read_faces
 from common.splits import OLDEST, SEED, Rows, balanced_split, shots_of, summary, write_files
 from common.task import Standin, read_standin
 

@@ -12,7 +12,7 @@ from preparing.faces import FaceSet, Source, parser, prepare
 from scipy.io import loadmat
 
 from common.errors import UserError
-from common.images import missing
+from common.images.decode import missing
 from common.splits import Rows, blob_id, published_ids, rows_text, some
 
 CROPS = {"imdb": "imdb_crop", "wiki": "wiki_crop"}  # in the order of the published rows

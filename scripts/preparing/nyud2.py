@@ -17,7 +17,7 @@ from preparing.check_nyud2 import PUBLISHED_COUNTS
 from preparing.depth_pixels import Counted, check_files, count, depths, draw_mask, masked_per_bin
 
 from common import cli
-from common.depth import (
+from common.datasets.depth import (
     COUNTS,
     DEPTH_BINS,
     FIRST_BIN,

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from common.datasets.faces import LIMITS
 from common.errors import UserError
-from common.faces import LIMITS
 
 PEAK_SIGMA = 4.0  # years
 PEAK_REACH = 8  # years from the nearest peak; beyond, there is no training data

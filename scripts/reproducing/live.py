@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from common import cli
 from common.recipes import Cell
-from common.rundir import read_json
+from common.training.rundir import read_json
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from standin.materials import Rng
 from standin.raycast import HEIGHT, WIDTH, Camera, cast, colours, depth_of, lit, look
 from standin.rooms import Room, kind_of, room
 
-from common.depth import DEPTH_BINS, MAX_DEPTH, TEST_CSV, TRAIN_CSV
+from common.datasets.depth import DEPTH_BINS, MAX_DEPTH, TEST_CSV, TRAIN_CSV
 from common.report import Progress
 
 NEAREST = 0.7  # metres: nothing is nearer in the real data

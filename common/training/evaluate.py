@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from common.draws import evaluation_draws
 from common.metrics import prediction_rows, shot_table
-from common.regressor import Regressor
 from common.report import Progress
 from common.task import Data, Draw, Evaluator, Split, Task
+from common.training.draws import evaluation_draws
+from common.training.regressor import Regressor
 
 
 class Predictions:

@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from common import checkpoint
-from common.engine import Run, State
 from common.errors import UserError
-from common.regressor import load_model
+from common.training import checkpoint
+from common.training.engine import Run, State
+from common.training.regressor import load_model
 
 log = logging.getLogger("dir")
 

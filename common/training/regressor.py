@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from common import checkpoint
 from common.errors import UserError
 from common.fds import FDS
+from common.training import checkpoint
 
 if TYPE_CHECKING:
     from common.task import Data, Task

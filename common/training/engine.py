@@ -19,16 +19,16 @@ from typing import NoReturn
 import torch
 from torch import nn
 
-from common import checkpoint
 from common.cli import stop_between_steps
-from common.draws import STATISTICS, epoch_draws, training_draws
 from common.errors import RunFailed
-from common.evaluate import evaluate
 from common.loss import LOSSES
-from common.regressor import Regressor
 from common.report import Progress, shot_text
-from common.rundir import RunDir
 from common.task import Batch, Data, Task
+from common.training import checkpoint
+from common.training.draws import STATISTICS, epoch_draws, training_draws
+from common.training.evaluate import evaluate
+from common.training.regressor import Regressor
+from common.training.rundir import RunDir
 
 log = logging.getLogger("dir")
 

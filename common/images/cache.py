@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.images import BadImage, decode, file_stat, missing, reported, unreadable
+from common.images.decode import BadImage, decode, file_stat, missing, reported, unreadable
 from common.report import log
 
 VERSION = 1  # part of the key: raise it with any change of the bytes that a row holds

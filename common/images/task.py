@@ -15,14 +15,15 @@ import torchvision
 from torch import nn
 
 from common import cli
-from common.augment import PADDING
 from common.bins import Bins
-from common.command import run
+from common.datasets.faces import LAST_AGE, LIMITS, label_bins
 from common.errors import UserError
-from common.faces import LAST_AGE, LIMITS, label_bins, load_faces
+from common.images.augment import PADDING
+from common.images.resample import resample_faces
+from common.images.split import load_faces
 from common.metrics import Shots
-from common.resample_faces import resample_faces
 from common.task import Data, Task, read_standin
+from common.training.command import run
 
 AGES = Bins.integers(0, LAST_AGE)
 MANY_ABOVE, FEW_BELOW = 100, 20  # the published shots; a stand-in brings its own

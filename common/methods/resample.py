@@ -28,7 +28,7 @@ from common.metrics import Shots
 log = logging.getLogger("dir")
 METHODS = {"smoter": "SMOTER", "smogn": "SMOGN"}
 NOISE_RATIO = 0.1  # SMOGN's noise, in standard deviations of what it is added to (paper, appendix B)
-RANDOM = 2  # random numbers of its own, beside the purposes of common.draws
+RANDOM = 2  # random numbers of its own, beside the purposes of common.training.draws
 BLOCK = 1024  # rows of a distance matrix that are in memory at once
 
 

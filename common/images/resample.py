@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from common.faces import FaceSplit
-from common.images import reported
+from common.images.decode import reported
+from common.images.split import FaceSplit
+from common.methods.resample import NOISE_RATIO, Plan, few_rows, plan
 from common.metrics import Shots
-from common.resample import NOISE_RATIO, Plan, few_rows, plan
 
 SMALL = 16  # pixels of a side at which distances are taken: what tells two faces apart survives there
 CHUNK = 64  # images in memory at once

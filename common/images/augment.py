@@ -1,7 +1,7 @@
 """The random transforms of training on a whole batch at once, on whatever device holds it.
 
 Published order: Resize, RandomCrop(S, padding=16), RandomHorizontalFlip, ToTensor, Normalize(.5, .5).
-Resize draws nothing and is done beforehand (`common.image_cache`). Padding comes before normalising,
+Resize draws nothing and is done beforehand (`common.images.cache`). Padding comes before normalising,
 so the border of a crop is black: -1, not 0.
 """
 

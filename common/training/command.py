@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import checkpoint
 from common.cli import pick_device
-from common.engine import Run
 from common.errors import UserError
-from common.evaluate import as_result, evaluate
-from common.regressor import build_regressor, load_encoder, load_model
 from common.report import shot_text, start_logging, stop_logging
-from common.resume import resume
-from common.rundir import RunDir, write_json
 from common.task import Data, Task
+from common.training import checkpoint
+from common.training.engine import Run
+from common.training.evaluate import as_result, evaluate
+from common.training.regressor import build_regressor, load_encoder, load_model
+from common.training.resume import resume
+from common.training.rundir import RunDir, write_json
 
 log = logging.getLogger("dir")
 

@@ -1,0 +1,1 @@
+"""From image files to batches: decoding, cache, augmentation, splits."""

@@ -1,0 +1,117 @@
+"""Images with a float label each, as the split that the engine trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common.datasets.faces import SPLITS, also, check_sizes, read_faces
+from common.errors import UserError
+from common.images.augment import PADDING, normalize, random_crop_flip
+from common.images.cache import cached_images
+from common.images.decode import decode, file_stat, one_ahead
+from common.task import Batch, Draw
+
+
+@dataclass(eq=False)
+class FaceSplit:
+    """One split (a `common.task.Split`): `labels` float32 `(N,)`, `paths` and `rows` of `images` `(N,)`.
+
+    `images` is the array of `common.images.cache`; where it is None, `workers` threads decode the files.
+    `padding` is that of the random crops, in pixels. `weights`, float32 `(N,)`, is for the loss and may be
+    set later.
+    """
+
+    labels: np.ndarray
+    paths: list[str]
+    root: Path
+    size: int
+    rows: np.ndarray
+    images: np.ndarray | None = None
+    workers: int = 0
+    padding: int = PADDING
+    weights: np.ndarray | None = None
+    lengths: None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
+        """The batch of each draw: inputs float32 `(n, 3, S, S)` in [-1, 1], targets and weights `(n, 1)`.
+
+        One thread reads the next batch while the device is busy with this one. Raises `BadImage` where
+        there is no cache and a file cannot be read.
+        """
+        pin = device.type == "cuda"  # a GPU copies from pinned memory while it computes
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(max(self.workers, 1)) as decoders:
+            read = partial(self._read, decoders=decoders, pin=pin)
+            for draw, batch in one_ahead(reader, read, draws):
+                pixels, targets, weights, _ = (
+                    None if tensor is None else tensor.to(device, non_blocking=True) for tensor in batch
+                )
+                images = pixels.permute(0, 3, 1, 2)
+                images = random_crop_flip(images, draw.seed, self.padding) if augment else images
+                yield Batch(normalize(images), targets, weights)
+
+    def _read(self, draw: Draw, decoders: Executor, pin: bool) -> Batch:
+        """The batch on the CPU, its inputs still pixels: uint8 `(n, S, S, 3)`."""
+        pixels = self.pixels(draw.indices, decoders)
+        arrays = pixels, _column(self.labels, draw), _column(self.weights, draw)
+        tensors = [None if array is None else torch.from_numpy(array) for array in arrays]
+        return Batch(*(tensor.pin_memory() if pin and tensor is not None else tensor for tensor in tensors))
+
+    def pixels(self, indices: np.ndarray, decoders: Executor) -> np.ndarray:
+        """The images of these samples, uint8 `(n, S, S, 3)`: from the cache, or decoded by `decoders`."""
+        if self.images is not None:
+            return self.images[self.rows[indices]]
+        files = [self.root / self.paths[index] for index in indices]
+        return np.stack(list(decoders.map(partial(decode, size=self.size), files)))
+
+
+def _column(values: np.ndarray | None, draw: Draw) -> np.ndarray | None:
+    return None if values is None else values[draw.indices].astype(np.float32)[:, None]
+
+
+def load_faces(
+    data_dir: Path,
+    csv: str,
+    *,
+    target: str = "age",
+    label_min: float | None = None,
+    label_max: float | None = None,
+    img_size: int = 224,
+    cache: str = "auto",
+    bad_images: str = "error",
+    workers: int = 4,
+    padding: int = PADDING,
+    hint: str = "",
+) -> dict[str, FaceSplit]:
+    """The splits "train", "val" and "test" of `data_dir/csv`, whose paths are relative to `data_dir`.
+
+    For `cache` and `bad_images` see `common.images.cache.cached_images`, for the labels `read_faces`. Raises
+    `UserError` as these do, and where bad images leave too little of a split.
+    """
+    table = read_faces(data_dir / csv, target, label_min, label_max, hint)
+    if not any(file_stat(data_dir / path) for path in table.paths):
+        raise UserError(
+            f"{data_dir}: holds none of the {len(table.paths)} images of {csv}, "
+            f"such as {table.paths[0]}{also(hint)}"
+        )
+    images, bad = cached_images(
+        data_dir, table.paths, img_size, cache, bad_images=bad_images, workers=workers
+    )
+    check_sizes(table, f"{data_dir / csv} without its unusable images", bad)
+    splits = {}
+    for name in SPLITS:
+        rows = table.rows(name, bad)
+        paths = [table.paths[row] for row in rows]
+        splits[name] = FaceSplit(
+            table.labels[rows], paths, data_dir, img_size, rows, images, workers, padding
+        )
+    return splits
