@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 
 from common.bins import Bins
 from common.datasets.faces import LIMITS, SPLITS
+from common.datasets.standin import Standin
 from common.errors import UserError
 from common.metrics import GROUPS, Shots
 from common.report import HEADINGS
-from common.task import Standin
 
 SOURCES = Path(__file__).resolve().parent.parent / "data" / "sources.toml"
 SEED = 666  # of the published splits

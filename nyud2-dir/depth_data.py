@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,6 @@ from common.datasets import depth as files
 from common.datasets.depth import Pair
 from common.errors import UserError
 from common.images.decode import one_ahead
-from common.lds import bin_weights
 from common.task import Batch, Draw
 
 log = logging.getLogger("dir")
@@ -88,6 +87,10 @@ class DepthSplit:
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def weighted(self, weights: np.ndarray) -> DepthSplit:
+        """Return this split with the loss weight of each bin, float32 `(B,)`."""
+        return replace(self, weights=weights)
 
     def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
         """The batch of each draw: inputs `(n, 3, H, W)`, targets (metres) and weights `(n, 1, h, w)`.
@@ -246,11 +249,3 @@ def read_counts(folder: Path, images: int, published: Path) -> np.ndarray:
             told = f"{own}: is not there, and {images:,} training images are not the published {counted:,}"
         raise UserError(f"{told}; {COUNT_AGAIN}")
     return counts
-
-
-def weight_table(counts: np.ndarray, first: int, **how: object) -> np.ndarray:
-    """The loss weight of each bin, float32 `(B,)`; bins below `first` count as and take its weight."""
-    kept = counts[first:].copy()
-    kept[0] += counts[:first].sum()
-    weights = bin_weights(kept, border="reflect", **how)
-    return np.concatenate([np.repeat(weights[:1], first), weights]).astype(np.float32)

@@ -30,10 +30,10 @@ from standin.text import write_corpus
 
 from common import cli
 from common.datasets.depth import FEW_BELOW, MANY_ABOVE
+from common.datasets.standin import Standin
 from common.errors import UserError
 from common.report import Progress, start_logging
 from common.splits import balanced_split
-from common.task import Standin
 from common.training.rundir import read_json
 
 NAMES = ("Anna", "Boris", "Chen", "Dana", "Emil", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")

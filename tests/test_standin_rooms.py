@@ -29,8 +29,8 @@ from common.datasets.depth import (
     read_pairs,
     scene,
 )
+from common.datasets.standin import read_standin
 from common.report import stop_logging
-from common.task import read_standin
 from common.training import engine
 
 SCALE = 0.001  # 51 training images; there are never fewer than 32 test images

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from common.images.augment import PADDING, normalize, random_crop_flip
 from common.images.cache import cached_images
 from common.images.decode import decode, file_stat, one_ahead
 from common.task import Batch, Draw
+
+if TYPE_CHECKING:
+    from common.methods.resample import Plan
 
 
 @dataclass(eq=False)
@@ -41,6 +45,16 @@ class FaceSplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def weighted(self, weights: np.ndarray) -> FaceSplit:
+        """Return this split with weights of the loss, float32 `(N,)`."""
+        return replace(self, weights=weights)
+
+    def resampled(self, rows: np.ndarray, plan: Callable[[np.ndarray], Plan]) -> FaceSplit:
+        """Return the split of mixed images that `plan` makes from the features of `rows`."""
+        from common.images.resample import resample_faces  # which is made of this class
+
+        return resample_faces(self, rows, plan)
 
     def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
         """The batch of each draw: inputs float32 `(n, 3, S, S)` in [-1, 1], targets and weights `(n, 1)`.

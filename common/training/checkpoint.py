@@ -16,6 +16,7 @@ import torch
 from common.errors import RunFailed, UserError
 
 KeyMap = tuple[tuple[str, str], ...]  # (prefix here, prefix in the published state_dict)
+METHODS = "methods."  # the prefix of what methods keep
 
 _scalar = np.float64(0).__reduce__()[0]  # numpy's; its module had another name before numpy 2
 NUMBERS = [_scalar, (_scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType]
@@ -106,16 +107,17 @@ def load_published(
 ) -> None:
     """Load a state with published keys; every key is accounted for.
 
-    `FDS.*` may be there or not, with and without FDS (released checkpoints differ in it). What
-    does not begin with one of `only`, or begins with one of `fresh`, stays as it is (RRT, paper section 4.1).
-    Raises UserError naming what does not fit.
+    The state of methods may be there or not, with and without the method (released checkpoints differ in it).
+    What does not begin with one of `only`, or begins with one of `fresh`, stays as it is. Raises UserError
+    naming what does not fit.
     """
     # The longest published prefix first: "module." would swallow "module.linear.".
     inverse = sorted(((theirs, ours) for ours, theirs in key_map), key=lambda pair: -len(pair[0]))
     theirs = renamed(state, tuple(inverse))
     ours = regressor.state_dict()
-    wanted = {key for key in ours if not key.startswith("FDS.")}
-    missing, extra = wanted - theirs.keys(), {k for k in theirs if not k.startswith("FDS.")} - wanted
+    wanted = {key for key in ours if not key.startswith(METHODS)}
+    missing = {key for key in wanted - theirs.keys() if key.startswith(only)}
+    extra = {key for key in theirs if not key.startswith(METHODS)} - wanted
     for what, keys in (("lacks", missing), ("holds the unknown", extra)):
         if keys:
             names = sorted(renamed(dict.fromkeys(keys), key_map))
@@ -123,12 +125,11 @@ def load_published(
             raise UserError(
                 f"{path}: {what} {', '.join(names[:3])}{more}: not a checkpoint of this model{hint}"
             )
-    theirs = {key: value for key, value in theirs.items() if key in ours}
-    for key, value in theirs.items():
+    taken = {k: v for k, v in theirs.items() if k in ours and k.startswith(only) and not k.startswith(fresh)}
+    for key, value in taken.items():
         here, there = tuple(ours[key].shape), tuple(value.shape)
         if here != there:
             raise UserError(f"{path}: {key} has shape {there}, this model's has {here}{hint}")
-    taken = {k: v for k, v in theirs.items() if k.startswith(only) and not k.startswith(fresh)}
     regressor.load_state_dict({**ours, **taken})
 
 

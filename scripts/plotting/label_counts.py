@@ -14,11 +14,11 @@ from common.bins import Bins
 from common.cli import ROOT
 from common.datasets import depth
 from common.datasets.faces import LIMITS, label_bins, read_faces
+from common.datasets.standin import read_standin
 from common.errors import UserError
 from common.images.task import AGES, FEW_BELOW, MANY_ABOVE, first_given
 from common.lds import smooth_counts
 from common.metrics import Shots
-from common.task import read_standin
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from preparing.report import Report, read_protocol
 
 from common import cli
 from common.datasets.faces import FaceTable, read_faces
+from common.datasets.standin import Standin, read_standin
 from common.errors import RunFailed, UserError
 from common.images.decode import unreadable
 from common.report import start_logging
 from common.splits import AGES, shots_of
-from common.task import Standin, read_standin
 
 MISSING = "is missing"  # as common.images.decode says it
 

@@ -33,10 +33,10 @@ from common.datasets.depth import (
     shrink,
     to_metres,
 )
+from common.datasets.standin import Standin
 from common.errors import UserError
 from common.images.decode import in_threads, reported
 from common.splits import published_ids, some
-from common.task import Standin
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from preparing.variants import Variant, add_variant_arguments, unseen, variant_o
 
 from common import cli
 from common.datasets.faces import FaceTable, read_faces
+from common.datasets.standin import Standin, read_standin
 from common.errors import UserError
 from common.splits import OLDEST, SEED, Rows, balanced_split, shots_of, summary, write_files
-from common.task import Standin, read_standin
 
 
 class Source(NamedTuple):

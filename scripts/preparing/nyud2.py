@@ -30,11 +30,11 @@ from common.datasets.depth import (
     read_pairs,
     shots_of,
 )
+from common.datasets.standin import Standin, read_standin
 from common.errors import UserError
 from common.metrics import GROUPS, Shots
 from common.report import HEADINGS, start_logging
 from common.splits import COLOURS, some, write_together
-from common.task import Standin, read_standin
 
 SUBSET = 600  # images of the published FDS subset
 HISTOGRAM = "depth_counts.png"
