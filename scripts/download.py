@@ -39,8 +39,8 @@ from downloading.whole_files import (
 
 from common import cli
 from common.errors import UserError
+from common.files import read_json, write_json
 from common.report import start_logging
-from common.training.rundir import read_json, write_json
 
 PROG = "scripts/download.py"
 PASSWORD = "AGEDB_PASSWORD"

@@ -24,8 +24,8 @@ import pandas as pd
 
 from common import cli
 from common.errors import RunFailed, UserError
+from common.files import read_json
 from common.report import HEADINGS
-from common.training.rundir import read_json
 
 PUBLISHED = cli.ROOT / "data" / "released_checkpoints.csv"
 FOLDERS = {"IMDB-WIKI-DIR": "imdb-wiki", "AgeDB-DIR": "agedb", "STS-B-DIR": "sts-b", "NYUD2-DIR": "nyud2"}

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from preparing import nyud2
+from preparing.splits import balanced_split
 from standin import frames
 from standin.faces import Face, contact_sheet, save
 from standin.text import write_corpus
@@ -31,10 +32,9 @@ from standin.text import write_corpus
 from common import cli
 from common.datasets.depth import FEW_BELOW, MANY_ABOVE
 from common.errors import UserError
+from common.files import read_json
 from common.report import Progress, start_logging
-from common.splits import balanced_split
 from common.task import Standin
-from common.training.rundir import read_json
 
 NAMES = ("Anna", "Boris", "Chen", "Dana", "Emil", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")
 SURNAMES = (

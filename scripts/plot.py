@@ -24,13 +24,13 @@ from plotting.data_sets import TITLES, task_of
 from plotting.feature_statistics import from_buffers, from_training_set
 from plotting.finished_runs import FinishedRun, by_name, check_same_data, method, of_table, read_run
 from plotting.label_counts import TrainingLabels
+from preparing.splits import write_together
+from reproducing.recipes import find_table
 
 from common import cli
 from common.errors import UserError
 from common.lds import PUBLISHED_KERNELS, SIGMA_KERNELS, get_lds_kernel_window
-from common.recipes import find_table
 from common.report import start_logging, stop_logging
-from common.splits import write_together
 
 ENDINGS = (".png", ".svg", ".pdf")
 AGE = 30.0  # the anchor of the paper's Figure 4

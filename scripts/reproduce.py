@@ -25,12 +25,12 @@ from collections.abc import Sequence
 
 import torch
 from reproducing.launch import Launcher, Local
+from reproducing.recipes import Cell, Table, find_table, read_tables
 from reproducing.sweep import Sweep
 from tables import markdown
 
 from common import cli
 from common.errors import RunFailed, UserError
-from common.recipes import Cell, Table, find_table, read_tables
 
 
 def parser() -> cli.Parser:

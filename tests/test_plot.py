@@ -16,12 +16,13 @@ from PIL import Image
 from plotting import finished_runs
 from plotting.figures import LINES
 from plotting.figures_of_tables import BEST, WORST
+from preparing.splits import COLOURS
+from reproducing import recipes, results
+from reproducing.recipes import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common import cli, recipes, results
+from common import cli
 from common.lds import get_lds_kernel_window
-from common.recipes import Table
-from common.splits import COLOURS
 
 METHODS = {
     "Vanilla": {},

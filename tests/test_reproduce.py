@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import reproduce
 from reproducing import launch
+from reproducing.recipes import read_tables
 from stub_repository import (
     NAME,
     PROG,
@@ -22,8 +23,6 @@ from stub_repository import (
     starts,
     work_in_repository,
 )  # fmt: skip
-
-from common.recipes import read_tables
 
 TABLES = read_tables()
 

@@ -13,13 +13,13 @@ from preparing.check_nyud2 import check_nyud2
 from preparing.faces import FaceSet
 from preparing.imdb_wiki import IMDB_WIKI
 from preparing.report import Report, read_protocol
+from preparing.splits import AGES, shots_of
 
 from common import cli
 from common.datasets.faces import FaceTable, read_faces
 from common.errors import RunFailed, UserError
 from common.images.decode import unreadable
 from common.report import start_logging
-from common.splits import AGES, shots_of
 from common.task import Standin, read_standin
 
 MISSING = "is missing"  # as common.images.decode says it

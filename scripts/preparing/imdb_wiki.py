@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from preparing.faces import FaceSet, Source, parser, prepare
+from preparing.splits import Rows, blob_id, published_ids, rows_text, some
 from scipy.io import loadmat
 
 from common.errors import UserError
 from common.images.decode import missing
-from common.splits import Rows, blob_id, published_ids, rows_text, some
 
 CROPS = {"imdb": "imdb_crop", "wiki": "wiki_crop"}  # in the order of the published rows
 FIELDS = ("full_path", "dob", "photo_taken", "face_score", "second_face_score")

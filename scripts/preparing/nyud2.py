@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from preparing.check_nyud2 import PUBLISHED_COUNTS
 from preparing.depth_pixels import Counted, check_files, count, depths, draw_mask, masked_per_bin
+from preparing.splits import COLOURS, some, write_together
 
 from common import cli
 from common.datasets.depth import (
@@ -33,7 +34,6 @@ from common.datasets.depth import (
 from common.errors import UserError
 from common.metrics import GROUPS, Shots
 from common.report import HEADINGS, start_logging
-from common.splits import COLOURS, some, write_together
 from common.task import Standin, read_standin
 
 SUBSET = 600  # images of the published FDS subset

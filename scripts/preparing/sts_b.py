@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from preparing.splits import blob_id, histogram, shots_of, summary, write_together
 
 from common import cli
 from common.bins import Bins
 from common.errors import UserError
-from common.splits import blob_id, histogram, shots_of, summary, write_together
 from common.task import Standin, read_standin
 
 ORDER = cli.ROOT / "data" / "sts_b_order.json"

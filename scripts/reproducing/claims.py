@@ -16,12 +16,12 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from reproducing.recipes import Cell, Claim, Table
+from reproducing.results import read_predictions, read_result
 from reproducing.table_numbers import paper_number, rows_of
 
 from common.errors import UserError
 from common.metrics import HIGHER_IS_BETTER
-from common.recipes import Cell, Claim, Table
-from common.results import read_predictions, read_result
 
 RESAMPLES = 2000
 LEVEL = 95  # per cent

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from reproducing.recipes import Cell
 
 from common import cli
-from common.recipes import Cell
 
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1

@@ -9,12 +9,12 @@ from functools import cache
 from typing import Any
 
 import pandas as pd
+from reproducing.recipes import Table
+from reproducing.results import read_result
 
 from common import cli
 from common.errors import UserError
 from common.metrics import HIGHER_IS_BETTER
-from common.recipes import Table
-from common.results import read_result
 
 PUBLISHED_SHOT = {"all": "all", "many": "many", "medium": "med", "few": "few", "zero": "zero"}
 Results = Mapping[str, Sequence[dict[str, Any]]]  # row -> contents of metrics.json, a seed each

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+from reproducing.recipes import Cell
 
 from common.cli import ROOT
 from common.errors import RunFailed, UserError
-from common.recipes import Cell
-from common.training.rundir import read_json, write_json
+from common.files import read_json, write_json
 
 State = Literal["recorded", "new", "cut short", "unsigned", "without predictions", "another"]
 

@@ -18,13 +18,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from common.bins import Bins
+from common.cli import ROOT
 from common.datasets.faces import LIMITS, SPLITS
 from common.errors import UserError
 from common.metrics import GROUPS, Shots
 from common.report import HEADINGS
 from common.task import Standin
 
-SOURCES = Path(__file__).resolve().parent.parent / "data" / "sources.toml"
+SOURCES = ROOT / "data" / "sources.toml"
 SEED = 666  # of the published splits
 OLDEST = 120  # the published rule draws validation and test rows up to this age
 MANY_ABOVE, FEW_BELOW = 100, 20  # training samples of an age
