@@ -5,7 +5,12 @@ python nyud2-dir/test.py --eval_model CKPT
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 import depth_task
 
 from common.cli import run_command

@@ -13,7 +13,12 @@ cores carry, and its numbers, are in README.md.
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 import depth_task
 from depth_task import TASK as TASK
 from depth_task import run_name as run_name

@@ -22,6 +22,10 @@ from contextlib import contextmanager
 from multiprocessing import Pool
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 import numpy as np
 from preparing import nyud2
 from preparing.splits import balanced_split

@@ -17,6 +17,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 import numpy as np
 from matplotlib.figure import Figure
 from plotting import figures, figures_of_tables, label_counts

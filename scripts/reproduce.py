@@ -22,7 +22,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 import torch
 from reproducing.launch import Launcher, Local
 from reproducing.recipes import Cell, Table, find_table, read_tables
