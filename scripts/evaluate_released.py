@@ -24,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `comm
 import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
 
 # isort: split
-import pandas as pd
 
 from common import cli
 from common.errors import RunFailed, UserError
@@ -61,6 +60,8 @@ class Released:
 
 def released(folder: Path, table: Path = PUBLISHED) -> list[Released]:
     """Every released checkpoint, in the order of the table."""
+    import pandas as pd  # slow to import
+
     found = []
     for (title, method, metric), rows in pd.read_csv(table).groupby(
         ["dataset", "method", "metric"], sort=False

@@ -29,7 +29,6 @@ import common.environment  # noqa: F401 - ends in one line under a wrong interpr
 import numpy as np
 from preparing import nyud2
 from preparing.splits import balanced_split
-from standin import frames
 from standin.faces import Face, contact_sheet, save
 from standin.text import write_corpus
 
@@ -145,6 +144,8 @@ def draw_imdb_wiki(folder: Path, args: argparse.Namespace) -> None:
 
 def draw_nyud2(folder: Path, args: argparse.Namespace) -> None:
     """Rooms with NYUD2's histogram of depth, in its layout, and what prepare.py makes of them."""
+    from standin import frames  # loads matplotlib and scipy
+
     counts = nyud2.published_counts()
     sizes = scaled(counts.images, args.scale), max(frames.LEAST_TEST, scaled(654, args.scale))
     with Pool(initializer=leave_signals_to_the_parent) as pool:

@@ -28,7 +28,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `comm
 import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
 
 # isort: split
-import torch
 from reproducing.launch import Launcher, Local
 from reproducing.recipes import Cell, Table, find_table, read_tables
 from reproducing.sweep import Sweep
@@ -92,6 +91,8 @@ def chosen(args: argparse.Namespace) -> Table:
         raise UserError("name a table with --table; --list shows them")
     scale = args.scale
     if scale is None and args.table not in read_tables():
+        import torch  # slow to import
+
         scale = "paper" if torch.cuda.is_available() else "small"
     table = find_table(args.table, scale)
     return dataclasses.replace(table, seeds=args.seeds or table.seeds)

@@ -7,13 +7,12 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pandas as pd
-import plot
 import pytest
 from drawn import TRAINING, call, drawn, legend, write_data, write_run
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
-from plotting import finished_runs
+from plotting import finished_runs, pictures
 from plotting.figures import LINES
 from plotting.figures_of_tables import BEST, WORST
 from preparing.splits import COLOURS
@@ -292,7 +291,7 @@ def root(tmp_path, monkeypatch):
     """A repository with data, recipes of one table, and no run yet."""
     for module in (cli, recipes, results, finished_runs):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(plot, "find_table", lambda name, scale: {"t": TABLE}[name])
+    monkeypatch.setattr(pictures, "find_table", lambda name, scale: {"t": TABLE}[name])
     write_data(tmp_path / "data/x")
     return tmp_path
 

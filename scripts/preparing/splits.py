@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from common.bins import Bins
 from common.cli import ROOT
@@ -169,6 +168,8 @@ def histogram(
     file: Path, title: str, shots: Shots, label: str = "Age (years)", one: str = "age", item: str = "images"
 ) -> None:
     """A PNG of the number of training samples (`item`) in each bin (`one` of them), coloured by shot."""
+    from matplotlib.figure import Figure  # slow to import
+
     present = np.flatnonzero(shots.counts)
     counts, left, width = shots.counts[present], shots.bins.left_edges[present], shots.bins.width
     places = left if width == 1 else left + width / 2  # a whole number stands for itself

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import pandas as pd
 from reproducing.recipes import Table
 from reproducing.results import read_result
 
@@ -43,6 +42,8 @@ class Number:
 @cache
 def published() -> dict[tuple, float]:
     """The paper's numbers by table, dataset, method, variant ("" without), metric, shot; no differences."""
+    import pandas as pd  # slow to import
+
     numbers = pd.read_csv(cli.ROOT / "data" / "published.csv").fillna({"variant": ""})
     keys = ["table", "dataset", "method", "variant", "metric", "shot"]
     return numbers[numbers["kind"] == "value"].set_index(keys)["value"].to_dict()
