@@ -1,7 +1,8 @@
-"""Files written whole or not at all, and JSON."""
+"""Files that are whole or absent: atomic writing, and JSON. Importing it loads the standard library only."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -15,10 +16,11 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         with temporary.open("wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # else a loss of power may leave the new name without its content
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
 
 
@@ -28,7 +30,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """Return the content of a JSON file, or None if it is not there or cut short."""
+    """Return the content of a JSON file; None if it is missing or not valid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

@@ -15,16 +15,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 import plot
 from reproducing.launch import Local
+from reproducing.recipes import Table, find_table
 from reproducing.sweep import Sweep
 from reproducing.table_numbers import rows_of
 
 from common import cli
+from common.files import read_json
 from common.metrics import GROUPS
-from common.recipes import Table, find_table
 from common.report import HEADINGS, LABELS, number
-from common.training.rundir import read_json
 
 DATA = cli.ROOT / "data"
 SHARED = cli.ROOT.parent / "shared" / "data"  # the real data, where they lie beside the checkout

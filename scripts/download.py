@@ -21,6 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 from downloading.drafts import drafted, place, take
 from downloading.fetch import fetch
 from downloading.sources import SOURCES, DataSet, File, Sources
@@ -39,8 +43,8 @@ from downloading.whole_files import (
 
 from common import cli
 from common.errors import UserError
+from common.files import read_json, write_json
 from common.report import start_logging
-from common.training.rundir import read_json, write_json
 
 PROG = "scripts/download.py"
 PASSWORD = "AGEDB_PASSWORD"

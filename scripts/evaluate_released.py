@@ -20,12 +20,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 
 from common import cli
 from common.errors import RunFailed, UserError
+from common.files import read_json
 from common.report import HEADINGS
-from common.training.rundir import read_json
 
 PUBLISHED = cli.ROOT / "data" / "released_checkpoints.csv"
 FOLDERS = {"IMDB-WIKI-DIR": "imdb-wiki", "AgeDB-DIR": "agedb", "STS-B-DIR": "sts-b", "NYUD2-DIR": "nyud2"}
@@ -57,6 +60,8 @@ class Released:
 
 def released(folder: Path, table: Path = PUBLISHED) -> list[Released]:
     """Every released checkpoint, in the order of the table."""
+    import pandas as pd  # slow to import
+
     found = []
     for (title, method, metric), rows in pd.read_csv(table).groupby(
         ["dataset", "method", "metric"], sort=False

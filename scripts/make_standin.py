@@ -22,9 +22,13 @@ from contextlib import contextmanager
 from multiprocessing import Pool
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 import numpy as np
 from preparing import nyud2
-from standin import frames
+from preparing.splits import balanced_split
 from standin.faces import Face, contact_sheet, save
 from standin.text import write_corpus
 
@@ -32,9 +36,8 @@ from common import cli
 from common.datasets.depth import FEW_BELOW, MANY_ABOVE
 from common.datasets.standin import Standin
 from common.errors import UserError
+from common.files import read_json
 from common.report import Progress, start_logging
-from common.splits import balanced_split
-from common.training.rundir import read_json
 
 NAMES = ("Anna", "Boris", "Chen", "Dana", "Emil", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")
 SURNAMES = (
@@ -141,6 +144,8 @@ def draw_imdb_wiki(folder: Path, args: argparse.Namespace) -> None:
 
 def draw_nyud2(folder: Path, args: argparse.Namespace) -> None:
     """Rooms with NYUD2's histogram of depth, in its layout, and what prepare.py makes of them."""
+    from standin import frames  # loads matplotlib and scipy
+
     counts = nyud2.published_counts()
     sizes = scaled(counts.images, args.scale), max(frames.LEAST_TEST, scaled(654, args.scale))
     with Pool(initializer=leave_signals_to_the_parent) as pool:

@@ -22,15 +22,19 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-import torch
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 from reproducing.launch import Launcher, Local
+from reproducing.recipes import Cell, Table, find_table, read_tables
 from reproducing.sweep import Sweep
 from tables import markdown
 
 from common import cli
 from common.errors import RunFailed, UserError
-from common.recipes import Cell, Table, find_table, read_tables
 
 
 def parser() -> cli.Parser:
@@ -87,6 +91,8 @@ def chosen(args: argparse.Namespace) -> Table:
         raise UserError("name a table with --table; --list shows them")
     scale = args.scale
     if scale is None and args.table not in read_tables():
+        import torch  # slow to import
+
         scale = "paper" if torch.cuda.is_available() else "small"
     table = find_table(args.table, scale)
     return dataclasses.replace(table, seeds=args.seeds or table.seeds)

@@ -14,11 +14,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
+from reproducing.recipes import read_tables
 from reproducing.table_text import as_csv, latex, markdown
 
 from common import cli
 from common.errors import RunFailed, UserError
-from common.recipes import read_tables
 
 MARKED = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FORMATS = {".md": markdown, ".csv": as_csv, ".tex": latex}

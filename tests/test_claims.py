@@ -8,13 +8,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reproducing import claims
+from reproducing import claims, recipes, results
 from reproducing.claims import interval, moments, verdicts
+from reproducing.recipes import Claim, Table
 
-from common import recipes, results
 from common.errors import UserError
 from common.metrics import METRICS
-from common.recipes import Claim, Table
 
 ROWS = {"A": {"flags": "--a", "paper": "INV + LDS"}, "B": {"flags": "", "paper": "INV"}}
 SAMPLES = {"many": 60, "medium": 25, "few": 9}

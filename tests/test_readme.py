@@ -6,9 +6,9 @@ import shlex
 import sys
 
 import pytest
+from reproducing.recipes import find_table, read_tables
 
 from common import cli
-from common.recipes import find_table, read_tables
 
 ROOT = cli.ROOT
 READMES = [path for path in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md")] if path.parent.name[0] != "."]

@@ -11,13 +11,14 @@ import pandas as pd
 import prepare
 import pytest
 import sts_corpus
+from reproducing import recipes
+from reproducing.recipes import find_table, read_tables
 from reproducing.table_numbers import paper_number, published
 from tiny_faces import load_train
 
-from common import cli, recipes
+from common import cli
 from common.errors import UserError
 from common.images import task as age
-from common.recipes import find_table, read_tables
 
 ROOT = cli.ROOT
 TABLES = read_tables()

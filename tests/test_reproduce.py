@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import reproduce
+import torch
 from reproducing import launch
+from reproducing.recipes import read_tables
 from stub_repository import (
     NAME,
     PROG,
@@ -22,8 +24,6 @@ from stub_repository import (
     starts,
     work_in_repository,
 )  # fmt: skip
-
-from common.recipes import read_tables
 
 TABLES = read_tables()
 
@@ -88,7 +88,7 @@ def test_a_dry_run_prints_whole_commands_and_runs_none(capsys, monkeypatch):
 
 @pytest.mark.parametrize(("gpu", "scale"), [(True, "paper"), (False, "small")])
 def test_without_scale_the_machine_decides(gpu, scale, capsys, monkeypatch):
-    monkeypatch.setattr(reproduce.torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     assert call("--table", "3", "--rows", "Vanilla", "--dry-run") == 0
     assert f"--store_root checkpoint/sts-b-{scale}/vanilla" in capsys.readouterr().out
 
@@ -252,13 +252,13 @@ def test_each_job_has_a_gpu_where_there_are_gpus(repository, monkeypatch):
 
 @pytest.mark.parametrize(("visible", "found"), [(None, ["0", "1"]), ("6,7", ["6", "7"])])
 def test_the_gpus_are_those_that_this_process_may_use(visible, found, monkeypatch):
-    monkeypatch.setattr(launch.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert launch.gpus() == found
-    monkeypatch.setattr(launch.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert launch.gpus() == []
 
 

@@ -15,12 +15,12 @@ import pytest
 from conftest import ROOT, SHARED
 from make_standin import main
 from PIL import Image
+from preparing.splits import balanced_split
 from standin.faces import Face, contact_sheet, draw
 from standin.looks import CUES, apparent_ages
 
 from common.cli import run_command
 from common.errors import RunFailed, UserError
-from common.splits import balanced_split
 
 HISTOGRAMS = json.loads((ROOT / "data" / "histograms.json").read_text(encoding="utf-8"))
 STS_FILES = {"train": "train_new.tsv", "val": "dev_new.tsv", "test": "test_new.tsv"}

@@ -30,7 +30,7 @@ from downloading.whole_files import (
 )
 
 from common.errors import UserError
-from common.training.rundir import read_json, write_json
+from common.files import read_json, write_json
 
 log = logging.getLogger("dir")
 

@@ -18,9 +18,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter
 from plotting.finished_runs import by_bin, correlation
 from plotting.label_counts import TrainingLabels
+from preparing.splits import COLOURS
 
 from common.report import HEADINGS
-from common.splits import COLOURS
 
 if TYPE_CHECKING:
     from plotting.feature_statistics import Similarity

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from plotting.data_sets import parser_of
+from reproducing.recipes import Cell, Table
+from reproducing.results import read_result
 
 from common.bins import Bins
 from common.cli import ROOT
 from common.errors import UserError
-from common.recipes import Cell, Table
-from common.results import read_result
-from common.training.rundir import read_json
+from common.files import read_json
 
 NOT_A_METHOD = {"seed", "pretrained", "data_dir", "name", "store_name", "suffix"}  # never part of a name
 WRITTEN = {  # by a finished run, and read here

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from preparing.faces import FaceSet, Source, parser, prepare
+from preparing.splits import OLDEST, Rows, read_rows, some
 
 from common import cli
 from common.errors import UserError
-from common.splits import OLDEST, Rows, read_rows, some
 
 ORDER = cli.ROOT / "data" / "agedb_order.json"
 NAME = re.compile(r"([0-9]{1,9})_.+_(-?[0-9]{1,9})_[mf]\.(?i:jpg)")

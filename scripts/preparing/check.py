@@ -13,6 +13,7 @@ from preparing.check_nyud2 import check_nyud2
 from preparing.faces import FaceSet
 from preparing.imdb_wiki import IMDB_WIKI
 from preparing.report import Report, read_protocol
+from preparing.splits import AGES, shots_of
 
 from common import cli
 from common.datasets.faces import FaceTable, read_faces
@@ -20,7 +21,6 @@ from common.datasets.standin import Standin, read_standin
 from common.errors import RunFailed, UserError
 from common.images.decode import unreadable
 from common.report import start_logging
-from common.splits import AGES, shots_of
 
 MISSING = "is missing"  # as common.images.decode says it
 

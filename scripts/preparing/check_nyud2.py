@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 from preparing.report import Report
+from preparing.splits import published_ids, some
 
 from common import cli
 from common.datasets.depth import (
@@ -36,7 +37,6 @@ from common.datasets.depth import (
 from common.datasets.standin import Standin
 from common.errors import UserError
 from common.images.decode import in_threads, reported
-from common.splits import published_ids, some
 
 T = TypeVar("T")
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from preparing.splits import some
 
 from common.datasets.depth import DEPTH_BINS, FIRST_BIN, GET_NYUD2, HEIGHT, WIDTH, Pair, counted_depth
 from common.errors import UserError
 from common.images.decode import reported
-from common.splits import some
 
 
 class Counted(NamedTuple):

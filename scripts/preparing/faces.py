@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from preparing.splits import OLDEST, SEED, Rows, balanced_split, shots_of, summary, write_files
 from preparing.variants import Variant, add_variant_arguments, unseen, variant_of
 
 from common import cli
 from common.datasets.faces import FaceTable, read_faces
 from common.datasets.standin import Standin, read_standin
 from common.errors import UserError
-from common.splits import OLDEST, SEED, Rows, balanced_split, shots_of, summary, write_files
 
 
 class Source(NamedTuple):

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from preparing.faces import FaceSet, Source, parser, prepare
-from scipy.io import loadmat
+from preparing.splits import Rows, blob_id, published_ids, rows_text, some
 
 from common.errors import UserError
 from common.images.decode import missing
-from common.splits import Rows, blob_id, published_ids, rows_text, some
 
 CROPS = {"imdb": "imdb_crop", "wiki": "wiki_crop"}  # in the order of the published rows
 FIELDS = ("full_path", "dob", "photo_taken", "face_score", "second_face_score")
@@ -47,6 +46,8 @@ def read_mat(file: Path, name: str) -> dict[str, np.ndarray]:
     """The columns `FIELDS` of the struct `name`, each `(N,)`; raises UserError if they are not there."""
     if not file.is_file():
         raise UserError(f"{file}: there is no such file; {GET_IMDB_WIKI}")
+    from scipy.io import loadmat  # slow to import
+
     try:
         content = loadmat(file, variable_names=[name])
     except (MemoryError, KeyboardInterrupt):

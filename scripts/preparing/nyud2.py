@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from preparing.check_nyud2 import PUBLISHED_COUNTS
 from preparing.depth_pixels import Counted, check_files, count, depths, draw_mask, masked_per_bin
+from preparing.splits import COLOURS, some, write_together
 
 from common import cli
 from common.datasets.depth import (
@@ -34,7 +34,6 @@ from common.datasets.standin import Standin, read_standin
 from common.errors import UserError
 from common.metrics import GROUPS, Shots
 from common.report import HEADINGS, start_logging
-from common.splits import COLOURS, some, write_together
 
 SUBSET = 600  # images of the published FDS subset
 HISTOGRAM = "depth_counts.png"
@@ -64,6 +63,8 @@ def empty_bins(counts: np.ndarray, what: str) -> str:
 
 def histogram(file: Path, title: str, shots: Shots) -> None:
     """A PNG of the training pixels in each bin, on a log scale, coloured by shot."""
+    from matplotlib.figure import Figure  # slow to import
+
     middles, width = DEPTH_BINS.left_edges + DEPTH_BINS.width / 2, DEPTH_BINS.width
     present, shot = shots.counts > 0, shots.of(middles)
     few, many = f"{shots.few_below:,.0f}", f"{shots.many_above:,.0f}"

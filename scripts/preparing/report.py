@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from preparing.splits import blob_id, some, summary
 
 from common import cli
 from common.bins import Bins
 from common.errors import UserError
 from common.metrics import GROUPS, Shots
-from common.splits import blob_id, some, summary
 
 T = TypeVar("T")
 

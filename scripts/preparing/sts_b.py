@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from preparing.splits import blob_id, histogram, shots_of, summary, write_together
 
 from common import cli
 from common.bins import Bins
 from common.datasets.standin import Standin, read_standin
 from common.errors import UserError
-from common.splits import blob_id, histogram, shots_of, summary, write_together
 
 ORDER = cli.ROOT / "data" / "sts_b_order.json"
 GLUE = ("train.tsv", "dev.tsv")  # in this order; test.tsv has no scores

@@ -12,16 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
+from reproducing.recipes import Cell, Claim, Table
+from reproducing.results import read_predictions, read_result
 from reproducing.table_numbers import paper_number, rows_of
 
 from common.errors import UserError
 from common.metrics import HIGHER_IS_BETTER
-from common.recipes import Cell, Claim, Table
-from common.results import read_predictions, read_result
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RESAMPLES = 2000
 LEVEL = 95  # per cent

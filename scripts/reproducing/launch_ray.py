@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 from reproducing.launch import Job, start_child
+from reproducing.recipes import Cell
 
 from common import cli
 from common.errors import UserError
-from common.recipes import Cell
 
 RETRIES = 2  # of a task whose worker died
 

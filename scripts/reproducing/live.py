@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
+from reproducing.recipes import Cell
 from tqdm import tqdm
 
 from common import cli
-from common.recipes import Cell
-from common.training.rundir import read_json
+from common.files import read_json
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from types import FrameType
 
 from reproducing.launch import Job, Launcher
 from reproducing.live import Live
+from reproducing.recipes import Cell
+from reproducing.results import another, ran_here, record, state
 
 from common.errors import RunFailed
-from common.recipes import Cell
-from common.results import another, ran_here, record, state
 
 POLL = 0.1  # seconds
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import pandas as pd
+from reproducing.recipes import Table
+from reproducing.results import read_result
 
 from common import cli
 from common.errors import UserError
 from common.metrics import HIGHER_IS_BETTER
-from common.recipes import Table
-from common.results import read_result
 
 PUBLISHED_SHOT = {"all": "all", "many": "many", "medium": "med", "few": "few", "zero": "zero"}
 Results = Mapping[str, Sequence[dict[str, Any]]]  # row -> contents of metrics.json, a seed each
@@ -43,6 +42,8 @@ class Number:
 @cache
 def published() -> dict[tuple, float]:
     """The paper's numbers by table, dataset, method, variant ("" without), metric, shot; no differences."""
+    import pandas as pd  # slow to import
+
     numbers = pd.read_csv(cli.ROOT / "data" / "published.csv").fillna({"variant": ""})
     keys = ["table", "dataset", "method", "variant", "metric", "shot"]
     return numbers[numbers["kind"] == "value"].set_index(keys)["value"].to_dict()

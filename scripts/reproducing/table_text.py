@@ -8,10 +8,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from reproducing.claims import LEVEL, RESAMPLES, Verdict, verdicts
+from reproducing.recipes import Table
 from reproducing.table_numbers import Number, Results, numbers, rows_of
 
 from common.metrics import HIGHER_IS_BETTER
-from common.recipes import Table
 from common.report import HEADINGS, LABELS
 
 DASH = "–"

@@ -14,7 +14,7 @@ from typing import Any
 
 from common.cli import ROOT
 from common.errors import UserError
-from common.training.rundir import read_json
+from common.files import read_json
 
 RECIPES = ROOT / "data" / "recipes.toml"
 

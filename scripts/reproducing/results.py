@@ -8,14 +8,16 @@ from __future__ import annotations
 import gzip
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
+from reproducing.recipes import Cell
 
 from common.cli import ROOT
 from common.errors import RunFailed, UserError
-from common.recipes import Cell
-from common.training.rundir import read_json, write_json
+from common.files import read_json, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 State = Literal["recorded", "new", "cut short", "unsigned", "without predictions", "another"]
 
@@ -98,6 +100,8 @@ def read_predictions(cell: Cell) -> pd.DataFrame | None:
     """
     if not cell.predictions.exists():
         return None
+    import pandas as pd  # slow to import
+
     try:
         return pd.read_csv(cell.predictions)
     except (OSError, EOFError, ValueError) as error:

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from common.bins import Bins
+from common.cli import ROOT
 from common.datasets.faces import LIMITS, SPLITS
 from common.datasets.standin import Standin
 from common.errors import UserError
 from common.metrics import GROUPS, Shots
 from common.report import HEADINGS
 
-SOURCES = Path(__file__).resolve().parent.parent / "data" / "sources.toml"
+SOURCES = ROOT / "data" / "sources.toml"
 SEED = 666  # of the published splits
 OLDEST = 120  # the published rule draws validation and test rows up to this age
 MANY_ABOVE, FEW_BELOW = 100, 20  # training samples of an age
@@ -168,6 +168,8 @@ def histogram(
     file: Path, title: str, shots: Shots, label: str = "Age (years)", one: str = "age", item: str = "images"
 ) -> None:
     """A PNG of the number of training samples (`item`) in each bin (`one` of them), coloured by shot."""
+    from matplotlib.figure import Figure  # slow to import
+
     present = np.flatnonzero(shots.counts)
     counts, left, width = shots.counts[present], shots.bins.left_edges[present], shots.bins.width
     places = left if width == 1 else left + width / 2  # a whole number stands for itself
