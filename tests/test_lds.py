@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED
+from golden_counts import agedb_train_counts, labels_with, nyud2_train_counts, sts_train_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
@@ -21,6 +22,8 @@ from common.lds import (
     sample_weights,
     smooth_counts,
 )
+
+STS_TRAIN = SHARED / "data" / "sts-b" / "train_new.tsv"
 
 
 def published_key(key):
@@ -107,34 +110,39 @@ def test_bad_kernels_are_refused(kernel, ks, sigma):
         get_lds_kernel_window(kernel, ks, sigma)
 
 
-def agedb_counts():
-    """The label histogram of AgeDB-DIR's training split, a fact, in the form that the weights pin down."""
-    path = SHARED / "data" / "agedb" / "agedb.csv"
-    if not path.exists():
-        pytest.skip("needs the real agedb.csv")
-    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
-    return np.array([int(age) for age, _, split in rows if split == "train"], np.float32)
-
-
 def test_agedb_weights(golden):
-    labels = agedb_counts()
+    bins, counts = Bins.integers(0, 120), agedb_train_counts()
+    labels = labels_with(counts, bins)
     assert len(labels) == 12_208
     for key, published in json.loads((golden / "agedb_weights.json").read_text()).items():
-        how = published_key(key)
-        ours = sample_weights(labels, Bins.integers(0, 120), clip_counts=(5, 1000), **how)
+        assert {int(age) for age in published} == set(np.flatnonzero(counts)), key
+        ours = sample_weights(labels, bins, clip_counts=(5, 1000), **published_key(key))
         for age, weight in published.items():
-            assert ours[labels == int(age)][0] == pytest.approx(weight, rel=1e-5), (key, age)
+            assert ours[labels.astype(int) == int(age)] == pytest.approx(weight, rel=1e-5), (key, age)
 
 
 def test_sts_weights(golden):
-    path = SHARED / "data" / "sts-b" / "train_new.tsv"
+    """The published weights are of the first and the last 200 rows; their four weights say each row's bin."""
+    published = json.loads((golden / "sts_weights.json").read_text())
+    bins, counts = Bins.uniform(0, 5, 50), sts_train_counts()
+    assert published.pop("counts") == counts.tolist()
+    labels = labels_with(counts, bins)
+    fits = np.ones((400, bins.num), bool)
+    for key, weights in published.items():
+        ours = sample_weights(labels, bins, **published_key(key))
+        of_bin = ours[np.searchsorted(bins.index(labels), np.arange(bins.num))]
+        fits &= np.isclose(np.array(weights)[:, None], of_bin[None], rtol=1e-5)
+    assert (fits.sum(1) == 1).all(), "each row is of one bin, and the same one under every scheme"
+    assert (np.bincount(fits.argmax(1), minlength=bins.num) <= counts).all()
+
+
+@pytest.mark.skipif(not STS_TRAIN.exists(), reason="needs the real train_new.tsv")
+def test_the_real_sts_scores_get_the_published_weights_in_their_order(golden):
+    """Beyond the check above: which row is in which bin, from the score as the file has it."""
     published = json.loads((golden / "sts_weights.json").read_text())
     counts = np.array(published.pop("counts"))
-    if not path.exists():
-        pytest.skip("needs the real train_new.tsv")
-    scores = np.array(
-        [float(line.rstrip("\n").split("\t")[9]) for line in path.open().readlines()[1:]], np.float32
-    )
+    lines = STS_TRAIN.read_text(encoding="utf-8").split("\n")[1:]
+    scores = np.array([float(line.split("\t")[9]) for line in lines if line], np.float32)
     bins = Bins.uniform(0, 5, 50)
     assert np.array_equal(bins.counts(scores), counts)
     for key, weights in published.items():
@@ -142,18 +150,10 @@ def test_sts_weights(golden):
         np.testing.assert_allclose(np.concatenate([ours[:200], ours[-200:]]), weights, rtol=1e-5)
 
 
-def test_sts_bin_weights_from_counts_alone(golden):
-    """What stands of the check above on a machine without the real data: each weight is some bin's."""
-    published = json.loads((golden / "sts_weights.json").read_text())
-    counts = np.array(published.pop("counts"))
-    for key, weights in published.items():
-        ours = bin_weights(counts, **published_key(key))
-        assert np.isclose(np.array(weights)[:, None], ours[None], rtol=1e-5).any(1).all(), key
-
-
 def test_nyu_weights(golden):
     published = json.loads((golden / "nyu_weights.json").read_text())
-    counts = np.array(published.pop("counts"), np.int64)
+    counts = nyud2_train_counts()
+    assert published.pop("counts") == counts.tolist()
     assert counts.sum() == 3_513_286_656
     for key, weights in published.items():
         ours = bin_weights(counts[7:], border="reflect", **published_key(key))
