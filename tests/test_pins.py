@@ -20,11 +20,11 @@ import sts_corpus
 import tiny_depth
 import tiny_faces
 import torch
+from common.regressor import build_regressor
 from golden_counts import agedb_train_counts, labels_with, nyud2_train_counts, sts_train_counts
 from torch import nn
 
 from common import age, engine
-from common.regressor import build_regressor
 
 AGE, STS, NYU = ("agedb", "imdb-wiki"), ("sts-b",), ("nyud2",)
 ALL = AGE + STS + NYU

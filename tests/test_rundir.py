@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from common.rundir import RunDir, configuration, read_json, write_json
 from runs import scalars
 
 from common.errors import UserError
-from common.rundir import RunDir, configuration, read_json, write_json
 
 DEFAULTS = {
     "lr": 0.1, "fds": False, "data_dir": "data", "device": "cpu", "workers": 2, "overwrite": False,
