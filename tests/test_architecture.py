@@ -85,7 +85,7 @@ def test_images_and_training_do_not_know_each_other():
 def test_the_training_knows_no_method_and_no_data_set(path):
     text = path.read_text(encoding="utf-8")
     words = {method.name() for method in all_methods()} | {part for m in all_methods() for part in (m.label,)}
-    words |= {name for name in task_names()} | {load_task(name).title for name in task_names()}
+    words |= set(task_names()) | {load_task(name).title for name in task_names()}
     words |= {"lds", "fds", "focal", "retrain_fc", "smogn", "faces", "depth"}
     for word in words:
         assert not re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE), f"{path.name} names {word}"
