@@ -52,15 +52,61 @@ def test_windows_are_symmetric_with_maximum_1(kernel, half, sigma):
     np.testing.assert_allclose(window, window[::-1], atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel", KERNELS[len(PUBLISHED_KERNELS) :])
+def cosines(*amplitudes):
+    """A sum of cosines over the window, from its middle (0) to its ends (-1 and 1)."""
+    return lambda x, ks: sum(a * np.cos(k * np.pi * x) for k, a in enumerate(amplitudes))
+
+
+def parzen(x, ks):
+    at = np.abs(x) * (ks - 1) / ks
+    return np.where(at <= (ks - 1) / ks / 2, 1 - 6 * at**2 + 6 * at**3, 2 * (1 - at) ** 3)
+
+
+def taylor(x, ks, terms=4, decibels=30):
+    """Carrara and Goodman, Spotlight Synthetic Aperture Radar, appendix D.2."""
+    a2 = (np.arccosh(10 ** (decibels / 20)) / np.pi) ** 2
+    scale, m = terms**2 / (a2 + (terms - 0.5) ** 2), np.arange(1, terms)
+    window = np.ones(ks)
+    for k in m:
+        above = np.prod(1 - k**2 / scale / (a2 + (m - 0.5) ** 2))
+        below = np.prod([1 - k**2 / j**2 for j in m if j != k])
+        window += (-1) ** (k + 1) * above / below * np.cos(np.pi * k * x * (ks - 1) / ks)
+    return window
+
+
+# Of x, from -1 to 1 over the window, and its size; sigma is 2.
+FORMULAS = {
+    "barthann": lambda x, ks: 0.62 - 0.24 * np.abs(x) + 0.38 * np.cos(np.pi * x),
+    "bartlett": lambda x, ks: 1 - np.abs(x),
+    "blackman": cosines(0.42, 0.5, 0.08),
+    "blackmanharris": cosines(0.35875, 0.48829, 0.14128, 0.01168),
+    "bohman": lambda x, ks: (1 - np.abs(x)) * np.cos(np.pi * x) + np.sin(np.pi * np.abs(x)) / np.pi,
+    "boxcar": lambda x, ks: np.ones(ks),
+    "cosine": lambda x, ks: np.cos(np.pi / 2 * x * (ks - 1) / ks),
+    "exponential": lambda x, ks: np.exp(-np.abs(x) * (ks - 1) / 2 / 2),
+    "general_gaussian": lambda x, ks: np.exp(-((x * (ks - 1) / 2) ** 2) / 2 / 2**2),
+    "hamming": cosines(0.54, 0.46),
+    "hann": cosines(0.5, 0.5),
+    "lanczos": lambda x, ks: np.sinc(x),
+    "nuttall": cosines(0.3635819, 0.4891775, 0.1365995, 0.0106411),
+    "parzen": parzen,
+    "taylor": taylor,
+    "tukey": lambda x, ks: np.where(np.abs(x) <= 0.5, 1, (1 - np.cos(2 * np.pi * np.abs(x))) / 2),
+}
+
+
+def test_every_other_window_has_a_formula():
+    assert set(FORMULAS) == set(KERNELS) - set(PUBLISHED_KERNELS)
+
+
+@pytest.mark.parametrize("kernel", FORMULAS)
 @pytest.mark.parametrize("ks", [1, 5, 9])
-def test_other_windows_are_those_of_scipy(kernel, ks):
-    parameters = {"exponential": {"tau": 2.0}, "general_gaussian": {"p": 1, "sig": 2.0}}.get(kernel, {})
-    window = getattr(signal.windows, kernel)(ks, **parameters)
+def test_other_windows_are_those_of_their_names(kernel, ks):
+    expected = FORMULAS[kernel](np.linspace(-1, 1, ks) if ks > 1 else np.zeros(1), ks)
     ours = get_lds_kernel_window(kernel, ks, 2)
-    np.testing.assert_allclose(ours, window / window.max(), atol=1e-12)
+    np.testing.assert_allclose(ours, expected / expected.max(), atol=1e-12)
     in_fds = FDS(2, kernel=kernel, ks=ks, sigma=2).kernel_window
-    np.testing.assert_allclose(in_fds, window / window.sum(), atol=1e-7)
+    np.testing.assert_allclose(in_fds, expected / expected.sum(), atol=1e-7)
 
 
 def test_every_symmetric_window_of_scipy_is_there_unless_it_cannot_be():
