@@ -25,6 +25,8 @@ from common import checkpoint, engine
 from common import evaluate as evaluation
 from common.fds import FDS
 
+pytestmark = pytest.mark.slow
+
 GROUPS = ["all", "many", "medium", "few", "zero"]
 COMBINATIONS = {
     "vanilla": "",

@@ -21,6 +21,8 @@ from common import cli, engine
 from common.cli import ROOT
 from common.fds import FDS
 
+pytestmark = pytest.mark.slow
+
 METRICS = ["rmse", "mse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3"]
 COMBINATIONS = {
     "vanilla": "",

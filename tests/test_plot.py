@@ -23,6 +23,8 @@ from common.lds import get_lds_kernel_window
 from common.recipes import Table
 from common.splits import COLOURS
 
+pytestmark = pytest.mark.slow
+
 METHODS = {
     "Vanilla": {},
     "SQINV": {"reweight": "sqrt_inv"},

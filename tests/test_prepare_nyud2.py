@@ -22,6 +22,8 @@ from common.depth import COUNTS, DEPTH_BINS, FIRST_BIN, MASK, SUBSET_CSV, TEST_C
 from common.report import stop_logging
 from common.task import Standin
 
+pytestmark = pytest.mark.slow
+
 OURS = (COUNTS, HISTOGRAM, SUBSET_CSV, MASK)
 BIN_OF_LEVEL = DEPTH_BINS.index(np.arange(256, dtype=np.float32) / np.float32(255) * np.float32(10))
 

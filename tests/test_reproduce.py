@@ -25,6 +25,8 @@ from stub_repository import (
 
 from common.recipes import read_tables
 
+pytestmark = pytest.mark.slow
+
 TABLES = read_tables()
 
 

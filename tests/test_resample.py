@@ -25,6 +25,8 @@ from common.resample import NOISE_RATIO, few_rows, make_plan, plan
 from common.resample_faces import SMALL, resample_faces
 from common.task import Draw
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 BINS = Bins.integers(0, 60)
 

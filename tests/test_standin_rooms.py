@@ -32,6 +32,8 @@ from common.depth import (
 from common.report import stop_logging
 from common.task import read_standin
 
+pytestmark = pytest.mark.slow
+
 SCALE = 0.001  # 51 training images; there are never fewer than 32 test images
 REAL = nyud2.published_counts().counts
 

@@ -24,6 +24,8 @@ from common import checkpoint, engine
 from common import command as commands
 from common.fds import FDS
 
+pytestmark = pytest.mark.slow
+
 METRICS = ("mse", "mae", "gm", "pearson", "spearman")
 SHOTS = ("all", "many", "medium", "few")
 COMBINATIONS = {
