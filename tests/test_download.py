@@ -33,6 +33,8 @@ from common import cli
 from common.errors import UserError
 from common.report import stop_logging
 
+pytestmark = pytest.mark.slow
+
 BODY = random.Random(0).randbytes(250_000)
 SHA256 = "sha256:" + hashlib.sha256(BODY).hexdigest()
 BLOB = "git-blob:" + hashlib.sha1(b"blob 250000\0" + BODY).hexdigest()

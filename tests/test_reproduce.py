@@ -25,6 +25,8 @@ from stub_repository import (
     work_in_repository,
 )  # fmt: skip
 
+pytestmark = pytest.mark.slow
+
 TABLES = read_tables()
 
 
