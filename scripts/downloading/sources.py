@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from downloading.unpack import Limits
 from downloading.whole_files import Expected
+from toml_files import reading_toml
 
 from common import cli
 from common.errors import UserError
@@ -100,12 +99,12 @@ class Sources:
     """The content of data/sources.toml."""
 
     def __init__(self, path: Path = SOURCES) -> None:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        self.addresses: dict[str, str] = content.pop("addresses")
-        self.data_sets = {
-            name: DataSet(name=name, **{**table, "files": tuple(File(**file) for file in table["files"])})
-            for name, table in content.items()
-        }
+        with reading_toml(path) as content:
+            self.addresses: dict[str, str] = content.pop("addresses")
+            self.data_sets = {
+                name: DataSet(name=name, **{**table, "files": tuple(File(**file) for file in table["files"])})
+                for name, table in content.items()
+            }
 
     def url(self, file: File, mirror: str) -> str:
         """Where to download a file from: `mirror`, which may be its whole address, or where the file says."""

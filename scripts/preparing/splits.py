@@ -8,23 +8,21 @@ import hashlib
 import io
 import os
 import random
-import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from downloading.sources import Sources
 
 from common.bins import Bins
-from common.cli import ROOT
 from common.datasets.faces import LIMITS, SPLITS
 from common.datasets.standin import Standin
 from common.errors import UserError
 from common.metrics import GROUPS, Shots
 from common.report import HEADINGS
 
-SOURCES = ROOT / "data" / "sources.toml"
 SEED = 666  # of the published splits
 OLDEST = 120  # the published rule draws validation and test rows up to this age
 MANY_ABOVE, FEW_BELOW = 100, 20  # training samples of an age
@@ -140,9 +138,9 @@ def blob_id(content: bytes) -> str:
 
 
 def published_ids() -> dict[str, str]:
-    """git's id of each published split file, by its name."""
-    sources = tomllib.loads(SOURCES.read_text(encoding="utf-8"))
-    return {Path(file["to"]).name: file["digest"].partition(":")[2] for file in sources["splits"]["files"]}
+    """Return git's id of each published split file, by its name."""
+    files = Sources().data_sets["splits"].files
+    return {file.filename: file.digest.partition(":")[2] for file in files}
 
 
 def shots_of(
