@@ -239,7 +239,7 @@ def test_sums_of_moments_give_the_metric_of_any_resample(seed, metric):
     frame = pd.DataFrame({"label": labels, "prediction": preds})
     drawn = rng.integers(0, 30, 30)
     weights = np.bincount(drawn, minlength=30)[None].astype(float)
-    found = claims.METRICS[metric](weights @ claims._of_samples(frame, metric))[0]
+    found = claims.MOMENTS[metric](weights @ claims._of_samples(frame, metric))[0]
     expected = METRICS[metric](preds[drawn].astype(float), labels[drawn].astype(float))
     assert found == pytest.approx(expected, rel=1e-9)
 

@@ -918,6 +918,22 @@ def test_list_says_what_is_here(site, tmp_path, monkeypatch, capsys):
         assert capsys.readouterr().out.split() == ["demo", "2.5", "MB", *state.split(), "free"]
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("[demo", "is damaged ("), ("[demo]\n", "('addresses' is missing)"), (None, "cannot be read"),
+     ('[addresses]\n[demo]\nterms = ""\nnext = ""\nfiles = [{ nosuch = 1 }]\n', "nosuch")],
+)  # fmt: skip
+def test_11_17_damaged_manifest_is_one_line(tmp_path, capsys, text, reason):
+    path = tmp_path / "sources.toml"
+    if text is not None:
+        path.write_text(text)
+    assert call(path) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.count("\n") == 1
+    assert error.startswith(f"{download.PROG}: error: {path}: ") and reason in error
+    assert error.endswith("restore it with git\n")
+
+
 def test_manifest_is_sound():
     data_sets = Sources().data_sets
     assert tuple(data_sets) == NAMES
