@@ -15,7 +15,8 @@ test: .venv/ready
 # Each data set's folder by itself, as each has a train.py; so has each folder behind a script.
 FOLDERS = agedb-dir imdb-wiki-dir sts-b-dir nyud2-dir
 types: .venv/ready
-	$(BIN)/mypy common scripts
+	$(BIN)/mypy common
+	MYPYPATH=scripts $(BIN)/mypy --explicit-package-bases scripts
 	@for folder in $(FOLDERS); do \
 	  MYPYPATH=$(CURDIR):$(CURDIR)/$$folder $(BIN)/mypy $$folder || exit 1; done
 

@@ -161,6 +161,9 @@ class Task:
     methods_without: tuple[str, ...] = ()  # methods that this data set has not
     fds_clip: tuple[float, float] = (0.1, 10.0)  # bounds of the variance ratio in the calibration
     fds_empty: str = "keep"
+    fds_released: Mapping[str, str] = field(
+        default_factory=lambda: {"variant": "released"}
+    )  # how released FDS departs
     lds_reweight: str = "sqrt_inv"  # what `--lds` alone means in the paper's rows
     lds_border: str = "constant"
     clip_counts: tuple[int, int] | None = None  # of `inverse`

@@ -105,7 +105,7 @@ class DepthSplit:
             for draw, samples in prefetch(reader, read, draws):
                 pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
                 depth = np.stack([sample.depth for sample in samples])[:, None]
-                images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+                images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float() / 255
                 images = jitter_colours(images, draw.seed) if augment else images
                 targets = torch.from_numpy(depth).to(device, non_blocking=True)
                 valid = None if np.isfinite(depth).all() else targets.isfinite()

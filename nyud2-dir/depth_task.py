@@ -167,6 +167,7 @@ TASK = Task(
     checkpoint_hint="; its sizes follow --model, those of FDS --bucket_start and --bucket_num",
     methods_without=("resample",),
     fds_clip=(0.2, 5.0),
+    fds_released={"guard": "bucket"},
     lds_reweight="inverse",
     lds_border="reflect",
     head=depth_head,

@@ -483,16 +483,19 @@ def test_betas_reach_the_losses(tmp_path):
     torch.testing.assert_close(focal(error, zero), expected)
 
 
-def test_the_training_loss_of_a_record_is_the_mean_since_the_last_check(tmp_path, monkeypatch):
-    losses, real = [], engine.Run.step
+def test_11_10_the_training_loss_of_a_record_is_the_mean_over_samples_since_the_last_check(
+    tmp_path, monkeypatch
+):
+    losses, sizes, real = [], [], engine.Run.step
 
     def spy(self, *args):
+        sizes.append(len(args[0].targets))
         losses.append(float((loss := real(self, *args))["l1"]))
         return loss
 
     monkeypatch.setattr(engine.Run, "step", spy)
     records = history(run(tmp_path, print_freq=3))
     assert [record["train_loss"] for record in records] == pytest.approx(
-        [np.mean(losses[i : i + 5]) for i in range(0, 20, 5)]
+        [np.average(losses[i : i + 5], weights=sizes[i : i + 5]) for i in range(0, 20, 5)]
     )
     assert [record["epoch"] for record in records] == pytest.approx([5 / 7, 10 / 7, 15 / 7, 20 / 7], abs=1e-4)

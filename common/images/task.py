@@ -119,6 +119,7 @@ def image_task(name: str, title: str, *, bucket_start: int, source: str) -> Task
         },
         key_map=(("head.", "module.linear."), ("encoder.", "module.")),
         method_prefix="module.",
+        pretrained=("encoder.", "methods.smoothing."),  # published: every key but the head's
         checkpoint_hint="; its sizes follow --model, those of FDS --bucket_start and --bucket_num",
         fds_clip=(0.1, 10.0),
         clip_counts=(5, 1000),

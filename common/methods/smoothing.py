@@ -79,7 +79,8 @@ class Smoothing(Method):
         first, last = data.buckets or (0, data.bins.num)
         self.statistics = FDS(
             dim, last, first, own.start_update, own.start_smooth, own.fds_kernel, own.fds_ks, own.fds_sigma,
-            own.fds_mmt, bins=data.bins, clip=task.fds_clip, empty=task.fds_empty, variant=own.fds_variant,
+            own.fds_mmt, bins=data.bins, clip=task.fds_clip, empty=task.fds_empty,
+            **(task.fds_released if own.fds_variant == "released" else {}),
         )  # fmt: skip
 
     def features(self, z: torch.Tensor, batch: Batch, epoch: int) -> torch.Tensor:
@@ -89,7 +90,7 @@ class Smoothing(Method):
     def end_of_epoch(self, epoch: int, passes: Passes) -> None:
         """Smooth the statistics so far, then update them by one more pass over the training data.
 
-        The released variant takes statistics of calibrated features.
+        The released age and STS-B code takes statistics of calibrated features.
         """
         if epoch < self.flags.start_update:
             return

@@ -26,7 +26,7 @@ from common.report import Progress, shot_text
 from common.settings import Running, Training
 from common.task import Batch, Data, Task
 from common.training import checkpoint
-from common.training.draws import EXTRA_PASS, epoch_draws, steps_of_epoch, training_draws
+from common.training.draws import EXTRA_PASS, epoch_draws, evaluation_draws, steps_of_epoch, training_draws
 from common.training.evaluate import evaluate
 from common.training.optimizer import learning_rates, make_optimizer
 from common.training.regressor import Regressor, key_map
@@ -41,11 +41,12 @@ class State:
 
     step: int = 0
     history: list[float] = field(default_factory=list)  # the selecting metric at each check, lower is better
-    loss_sum: float = 0.0  # of training, since the last check
-    loss_steps: int = 0
     seconds: float = 0.0
     table: dict[str, Any] | None = None  # of the last check
-    losses: dict[str, float] = field(default_factory=dict)  # the sum of each loss, since the last check
+    losses: dict[str, float] = field(
+        default_factory=dict
+    )  # each loss summed over samples, since the last check
+    samples: int = 0  # of those sums
 
 
 class Run:
@@ -66,7 +67,9 @@ class Run:
         self.max_steps = self.check_every * length.checks
         self.select = task.select(settings)
         self.state = State(step=length.first_epoch * self.steps_per_epoch)
-        self.pending: list[dict[str, torch.Tensor]] = []  # losses that are still on the device
+        self.pending: list[
+            tuple[int, dict[str, torch.Tensor]]
+        ] = []  # samples and losses, still on the device
 
     def train(self) -> None:
         """Step until the last check or until patience runs out.
@@ -80,13 +83,14 @@ class Run:
             while state.step < self.max_steps and not out_of_patience(state.history, self.training.patience):
                 began, epoch = time.monotonic(), state.step // self.steps_per_epoch
                 batch = next(batches)
-                self.pending.append(self.step(batch, epoch))
+                samples = len(batch.targets) // self.views
+                self.pending.append((samples, self.step(batch, epoch)))
                 state.step += 1
                 if state.step % self.steps_per_epoch == 0:
                     self.end_epoch(epoch)
                 state.seconds += time.monotonic() - began
                 looking = state.step % self.training.print_freq == 0
-                progress.advance(len(batch.targets) // self.views, self.settle() if looking else "")
+                progress.advance(samples, self.settle() if looking else "")
                 stopping = bool(stop)  # once: a signal that comes during the check stops after the next step
                 if state.step % self.check_every == 0:
                     self.check()
@@ -129,9 +133,11 @@ class Run:
     @torch.no_grad()
     def one_more_pass(self, what: str, epoch: int) -> Iterator[Seen]:
         """Yield what a method may see of the training data once more, in training mode: batch norm moves."""
-        own = self.data.statistics
-        split, augment = (self.data.train, True) if own is None else (own, False)
-        draws = epoch_draws(split, self.training.batch_size, self.seed, epoch, EXTRA_PASS)
+        split, size, augment = self.data.statistics or self.data.train, self.training.batch_size, False
+        if self.data.statistics is not None:
+            draws = evaluation_draws(split, size)  # in file order, as published
+        else:
+            draws, augment = epoch_draws(split, size, self.seed, epoch, EXTRA_PASS), True
         with Progress(len(split), self.task.unit, what) as progress:
             for batch in split.batches(draws, augment=augment, device=self.device):
                 yield self.regressor.see(batch, epoch)
@@ -142,17 +148,19 @@ class Run:
         state, pending = self.state, self.pending
         if not pending:
             return ""
-        names = list(pending[0])
-        values = torch.stack([torch.stack([losses[name] for name in names]) for losses in pending]).tolist()
+        names = list(pending[0][1])
+        values = torch.stack(
+            [torch.stack([losses[name] for name in names]) for _, losses in pending]
+        ).tolist()
         for step, row in enumerate(values, start=state.step - len(values) + 1):
             for name, loss in zip(names, row, strict=True):
                 if not math.isfinite(loss):
                     self.fail(f"the loss {name} is {loss} at step {step}", step)
         self.pending = []
-        for name, column in zip(names, zip(*values, strict=True), strict=True):
-            state.losses[name] = state.losses.get(name, 0.0) + sum(column)
-        state.loss_sum += sum(map(sum, values))
-        state.loss_steps += len(values)
+        for (samples, _), row in zip(pending, values, strict=True):
+            state.samples += samples
+            for name, loss in zip(names, row, strict=True):
+                state.losses[name] = state.losses.get(name, 0.0) + samples * loss
         return f"loss {sum(values[-1]):.4f}"
 
     def settle_all(self) -> None:
@@ -172,17 +180,22 @@ class Run:
         """Validate, log, and write the checkpoint: as the best one too, if no check was better."""
         state = self.state
         self.settle_all()
-        train_loss = state.loss_sum / max(state.loss_steps, 1)
+        losses = {name: total / max(state.samples, 1) for name, total in state.losses.items()}
+        train_loss = sum(losses.values())  # a mean over samples, as published: not over steps
         score, state.table = self.validate(train_loss)
         best = not state.history or score < min(state.history) or self.regressor.needs.keep == "last"
         state.history.append(score)
         record = {
-            "step": state.step, "epoch": round(state.step / self.steps_per_epoch, 4), "train_loss":
-            train_loss, "lr": self.optimizer.param_groups[0]["lr"], "seconds": round(state.seconds, 1),
-            "best": best, "val": state.table, "losses": {name: total / max(state.loss_steps, 1) for name,
-            total in state.losses.items()},
-        }  # fmt: skip
-        state.loss_sum, state.loss_steps, state.losses = 0.0, 0, {}
+            "step": state.step,
+            "epoch": round(state.step / self.steps_per_epoch, 4),
+            "train_loss": train_loss,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds": round(state.seconds, 1),
+            "best": best,
+            "val": state.table,
+            "losses": losses,
+        }
+        state.losses, state.samples = {}, 0
         self.log_check(record, score)
         self.directory.record(record)
         self.save(best=best)

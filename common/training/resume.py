@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def resume(run: Run) -> None:
         raise UserError(f"{path}: holds a model but no training to resume; start with --pretrained {path}")
     restore_optimizer(run, content, path)
     if "state" in content:
-        run.state = State(**content["state"])
+        known = {part.name for part in fields(State)}  # a checkpoint from before may hold others
+        run.state = State(**{name: value for name, value in content["state"].items() if name in known})
         checkpoint.set_random_state(content["random"])
     else:
         run.state = State(step=content["epoch"] * run.steps_per_epoch)
