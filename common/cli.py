@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-# In an args.json from before version 0.2: what was no flag of its own, or followed from others.
-NO_FLAGS = frozenset({"name", "published_start", "val_interval", "max_vals"})
+# In an args.json: the digest of the data, and from before version 0.2 what was no flag of its own.
+NO_FLAGS = frozenset({"name", "published_start", "val_interval", "max_vals", "data"})
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

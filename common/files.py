@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,14 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically."""
     write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """Return a short sha256 of some parts and where each ends."""
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()[:20]
 
 
 def read_json(path: Path) -> Any | None:

@@ -81,16 +81,15 @@ class Settings:
         """Return every field by name."""
         return {name: getattr(group, name) for group in self for name in field_flags(type(group))}
 
-    def identity(self, *, grown: bool = True) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return the fields that make a run what it is, as JSON keeps them.
 
-        A field without effect has its default, so that it does not make another run. Without `grown`, the
-        fields that only say how long a run is are left out.
+        A field without effect has its default, so that it does not make another run.
         """
         kept = {}
         for group in self:
             for name, how in field_flags(type(group)).items():
-                if how.identity and (grown or not how.grows):
+                if how.identity:
                     idle = how.when is not None and not how.when(group)
                     kept[name] = as_json(self.default(type(group), name) if idle else getattr(group, name))
         return dict(sorted(kept.items()))
@@ -107,6 +106,22 @@ class Settings:
         kinds = list(self._groups)
         rest = {name: self.default(kind, name) for kind in kinds for name in field_flags(kind)}
         return collect(kinds, rest | checked(kinds, values, source), defaults=self.defaults)
+
+    def option(self, name: str) -> str:
+        """Return the main option string of a field."""
+        how = next(field_flags(type(group))[name] for group in self if name in field_flags(type(group)))
+        return option_strings(name, how)[0]
+
+    def grown(self, name: str, since: Settings, done: float) -> bool:
+        """Return whether a field only says more of a run's length than before.
+
+        A list of milestones may gain some that come no sooner than `done`, the epochs of before.
+        """
+        how = next(field_flags(type(group))[name] for group in self if name in field_flags(type(group)))
+        new, old = self.values()[name], since.values()[name]
+        if isinstance(new, tuple) and isinstance(old, tuple):
+            return how.grows and new[: len(old)] == old and all(value >= done for value in new[len(old) :])
+        return how.grows and new > old
 
     def idle(self) -> list[str]:
         """Return the option strings that were given and have no effect."""

@@ -17,9 +17,9 @@ class Training:
         1e-3, "initial learning rate", "--lr", "--learning-rate", "--learning_rate", low=POSITIVE
     )
     batch_size: int = flag(256, "samples in a step", low=1)
-    momentum: float = flag(0.9, "of SGD", low=0, when=lambda own: own.optimizer == "sgd")
+    momentum: float = flag(0.9, "of SGD", low=0, high=1, when=lambda own: own.optimizer == "sgd")
     weight_decay: float = flag(1e-4, "of the optimiser", "--weight_decay", "--weight-decay", "--wd", low=0)
-    schedule: tuple[int, ...] | None = flag((), "epochs at which lr drops tenfold", low=1)
+    schedule: tuple[int, ...] | None = flag((), "epochs at which lr drops tenfold", low=1, grows=True)
     max_grad_norm: float = flag(0.0, "clip the gradient's norm; 0: do not", low=0)
     patience: int = flag(0, "stop when a check is the worst of the last PATIENCE + 1; 0: never", low=0)
     print_freq: int = flag(10, "steps between looks at the loss", low=1, identity=False)

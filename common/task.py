@@ -10,6 +10,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -118,6 +119,9 @@ class Data:
         None  # a subset for feature statistics, not augmented; None: training, augmented
     )
     selected_on: str = "validation"  # what `val` is: the paper's depth models are selected on the test set
+    tied: Mapping[str, str] = field(
+        default_factory=dict
+    )  # digests of what weights depend on: {"vocabulary": …}
     standin: str | None = None  # what stands in for the real data, in words; None on real data
     extra: Any = None  # what only the task's own `build` reads (a vocabulary, word vectors)
 
@@ -151,6 +155,9 @@ class Task:
     build: Callable[[Settings, Data], torch.nn.Module]  # the encoder; says its `feature_dim`
     run_name: Callable[[Settings, str], str]  # from the part of the name that the methods compose
     length: Callable[[Settings], Length]
+    files: Callable[[Settings], list[Path]] = (
+        lambda settings: []
+    )  # their bytes say what labels, names and texts are
     flags: tuple[type, ...] = ()  # groups of settings of its own
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of shared settings, where it has others
     complete: Callable[[Settings], Settings] = nothing_to_complete  # what one flag means for another

@@ -14,7 +14,7 @@ from depth_model import IMAGENET, DepthEncoder, depth_head, imagenet_file, load_
 
 from common.cli import ROOT
 from common.datasets import depth as files
-from common.datasets.standin import read_standin
+from common.datasets.standin import STANDIN, read_standin
 from common.errors import UserError
 from common.flags import Settings, flag
 from common.methods.criterion import CriterionFlags
@@ -30,7 +30,7 @@ COUNTS = ROOT / "data" / "nyud2_counts.json"
 class DepthFlags:
     """Depth."""
 
-    epochs: int = flag(10, "epochs to train (paper: 20)", "--epochs", "--epoch", low=1)
+    epochs: int = flag(10, "epochs to train (paper: 20)", "--epochs", "--epoch", low=1, grows=True)
     start_epoch: int = flag(0, "count epochs from here", "--start_epoch", "--start-epoch", low=0)
     model: str = flag("resnet50", "the encoder", choices=tuple(IMAGENET))
     pretrained_encoder: str = flag(
@@ -114,6 +114,18 @@ def load(settings: Settings) -> Data:
     )
 
 
+def data_files(settings: Settings) -> list[Path]:
+    """Return the files that hold names, counts and thresholds; pixels and the mask are not among them."""
+    folder = settings[Running].data_dir
+    assert folder is not None
+    names = [files.TRAIN_CSV, files.TEST_CSV, files.COUNTS, STANDIN]
+    return [
+        folder / name
+        for name in (*names, files.SUBSET_CSV)
+        if name != files.SUBSET_CSV or settings[SmoothingFlags].fds
+    ]
+
+
 def check_there(pair: files.Pair) -> None:
     """Raise UserError if one of the two files is not there."""
     for file in pair:
@@ -157,6 +169,7 @@ TASK = Task(
     build=build,
     run_name=run_name,
     length=lambda settings: Length(0, settings[DepthFlags].epochs, settings[DepthFlags].start_epoch),
+    files=data_files,
     flags=(DepthFlags,),
     defaults={
         "lr": 1e-4, "batch_size": 32, "loss": "mse", "schedule": None, "momentum": 0.9, "store_name": "nyud2",

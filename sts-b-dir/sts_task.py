@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 from sts_model import PairEncoder
-from sts_text import Vocabulary, load_corpus, load_word_vectors
+from sts_text import SPLIT_FILES, Vocabulary, load_corpus, load_word_vectors
 
 from common.bins import Bins
 from common.cli import ROOT
-from common.datasets.standin import read_standin
+from common.datasets.standin import STANDIN, read_standin
+from common.files import digest
 from common.flags import Settings, flag
 from common.methods.criterion import CriterionFlags
 from common.metrics import Shots
@@ -46,7 +47,7 @@ class TextFlags:
     dropout: float = flag(0.2, "on word vectors and LSTM outputs", low=0, high=1)
     dropout_embs: float = flag(0.2, "no effect, as published", low=0, high=1)
     val_interval: int = flag(400, "steps between checks", low=1)
-    max_vals: int = flag(100, "checks at most", low=1)
+    max_vals: int = flag(100, "checks at most", low=1, grows=True)
     bucket_num: int = flag(50, "bins of LDS and FDS, over 0 to 5; FDS: one past the last bucket", low=1)
     bucket_start: int = flag(0, "FDS: first bucket", low=0)
     suffix: str = flag("", "last part of the run's name")
@@ -78,7 +79,15 @@ def load(settings: Settings) -> Data:
     return Data(
         corpus.train, corpus.val, corpus.test, bins, shots,
         buckets=(own.bucket_start, own.bucket_num), standin=standin.note, extra=words,
+        tied={"vocabulary": digest(word.encode() for word in corpus.vocabulary.words)},
     )  # fmt: skip
+
+
+def files(settings: Settings) -> list[Path]:
+    """Return the files that hold sentences, scores and thresholds."""
+    folder = settings[Running].data_dir
+    assert folder is not None
+    return [folder / name for name in (*SPLIT_FILES.values(), STANDIN)]
 
 
 class Words:
@@ -135,6 +144,7 @@ TASK = Task(
     build=build,
     run_name=run_name,
     length=lambda settings: Length(settings[TextFlags].val_interval, settings[TextFlags].max_vals),
+    files=files,
     flags=(TextFlags,),
     defaults={
         "lr": 1e-4, "batch_size": 128, "loss": "mse", "huber_beta": 0.3, "max_grad_norm": 5.0, "patience": 10,

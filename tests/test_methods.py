@@ -72,7 +72,7 @@ def test_three_steps_are_finite_and_reach_what_trains(tmp_path, shape, flags, fi
     for one in methods:
         data = one.prepare(data)
     regressor = build_regressor(task, settings, data, methods)
-    set_up(regressor, task, settings)
+    set_up(regressor, task, settings, data)
     run = engine.Run(task, settings, data, regressor, None)
     batches = run.batches()
     for step in range(3):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from common.errors import UserError
 
+STANDIN = "standin.json"
+
 
 class Standin(NamedTuple):
     """The content of `standin.json` in a data folder; all None on real data."""
@@ -19,7 +21,7 @@ class Standin(NamedTuple):
 
 def read_standin(folder: Path) -> Standin:
     """Return the stand-in's note and thresholds; raises UserError if `standin.json` is there and broken."""
-    path = folder / "standin.json"
+    path = folder / STANDIN
     if not path.exists():
         return Standin()
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torchvision
@@ -17,7 +18,7 @@ from torch import nn
 
 from common.bins import Bins
 from common.datasets.faces import LAST_AGE, LIMITS, label_bins
-from common.datasets.standin import read_standin
+from common.datasets.standin import STANDIN, read_standin
 from common.errors import UserError
 from common.flags import POSITIVE, Settings, flag
 from common.images.augment import PADDING
@@ -45,7 +46,7 @@ class ImageFlags:
 
     dataset: str = flag("", "the CSV in the data folder, without its ending")
     model: str = flag("resnet50", "a ResNet of torchvision, from scratch", parse=resnet)
-    epoch: int = flag(90, "epochs to train", "--epoch", "--epochs", low=1)
+    epoch: int = flag(90, "epochs to train", "--epoch", "--epochs", low=1, grows=True)
     img_size: int = flag(224, "images are resized to this square", low=8)
     padding: int = flag(PADDING, "zeros around an image before a random crop", low=0)
     workers: int = flag(32, "decoding threads (at most the cores)", low=0, identity=False)
@@ -113,6 +114,7 @@ def image_task(name: str, title: str, *, bucket_start: int, source: str) -> Task
         build=build,
         run_name=run_name,
         length=lambda settings: Length(0, settings[ImageFlags].epoch),
+        files=files,
         flags=(ImageFlags,),
         defaults={
             "dataset": name.replace("-", "_"), "lr": 1e-3, "batch_size": 256, "loss": "l1", "schedule": (60, 80),
@@ -127,6 +129,13 @@ def image_task(name: str, title: str, *, bucket_start: int, source: str) -> Task
         select=lambda settings: "mse" if settings[CriterionFlags].loss == "mse" else "mae",
         model_name=lambda settings: settings[ImageFlags].model,
     )  # fmt: skip
+
+
+def files(settings: Settings) -> list[Path]:
+    """Return the files that hold labels, names and thresholds."""
+    folder = settings[Running].data_dir
+    assert folder is not None
+    return [folder / f"{settings[ImageFlags].dataset}.csv", folder / STANDIN]
 
 
 def run_name(settings: Settings, methods: str) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from common import cli
 from common.errors import UserError
-from common.files import write_json
+from common.files import digest, write_json
 from common.flags import Settings
 from common.method import Method, choose_methods, methods_of
 from common.report import shot_text, start_logging, stop_logging
@@ -22,7 +22,7 @@ from common.task import Data, Task
 from common.training import checkpoint
 from common.training.engine import Run
 from common.training.evaluate import as_result, evaluate
-from common.training.regressor import build_regressor, load_model, set_up
+from common.training.regressor import build_regressor, check_tied, load_model, set_up
 from common.training.resume import resume
 from common.training.rundir import RunDir
 
@@ -84,11 +84,22 @@ def run(task: Task, settings: Settings) -> int:
             return evaluate_only(task, settings, methods, Path(tested))
         if running.resume == "" and not path.exists():
             raise UserError(f"{path}: there is no such run to --resume; without the flag it starts")
-        directory = RunDir(path, settings, log_file=running.log_file, overwrite=running.overwrite)
+        directory = RunDir(
+            path, settings, log_file=running.log_file, overwrite=running.overwrite,
+            data=digest_of(task, settings), length=task.length,
+        )  # fmt: skip
         with contextlib.closing(directory):
             return train_and_test(task, settings, methods, directory)
     finally:
         stop_logging()
+
+
+def digest_of(task: Task, settings: Settings) -> str | None:
+    """Return a digest of the data's labels, names and texts; None where there are none."""
+    files = [path for path in task.files(settings) if path.is_file()]
+    return (
+        digest(part for path in files for part in (path.name.encode(), path.read_bytes())) if files else None
+    )
 
 
 def train_and_test(task: Task, settings: Settings, methods: Sequence[Method], directory: RunDir) -> int:
@@ -122,7 +133,7 @@ def prepare(task: Task, settings: Settings, methods: Sequence[Method], directory
         data = method.prepare(data)
     log.info("Methods: %s", "; ".join(method.describe() for method in methods))
     regressor = build_regressor(task, settings, data, methods).to(device)
-    set_up(regressor, task, settings)
+    set_up(regressor, task, settings, data)
     return Run(task, settings, data, regressor, directory)
 
 
@@ -156,6 +167,7 @@ def evaluate_only(task: Task, settings: Settings, methods: Sequence[Method], pat
     regressor = build_regressor(task, settings, data, methods).to(cli.pick_device(settings[Running].where))
     for method in regressor:
         method.setup(regressor)
+    check_tied(content, data, path)
     load_model(regressor, content, task, path)
     table = evaluate(regressor, data.test, task, data, settings[Training].batch_size).table()
     report(as_result(task, data, table, path, content.get("epoch")), task, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +92,29 @@ def build_regressor(task: Task, settings: Settings, data: Data, methods: Sequenc
     return Regressor(encoder, head, methods, task.target_scale)
 
 
-def set_up(regressor: Regressor, task: Task, settings: Settings) -> None:
+def set_up(regressor: Regressor, task: Task, settings: Settings, data: Data) -> None:
     """Load the encoder of `--pretrained`, then let the methods change the model."""
     path = settings[Training].pretrained
     if path:
         content = checkpoint.load(path)
+        check_tied(content, data, path)
         load_model(regressor, content, task, path, only=task.pretrained)
         log.info("Encoder loaded from %s", path)
     for method in regressor:
         method.setup(regressor)
+
+
+def check_tied(content: Mapping[str, Any], data: Data, path: Path | str) -> None:
+    """Raise UserError if a checkpoint's weights belong to something else than these data, such as other words."""
+    for name, mine in data.tied.items():
+        theirs = content.get("tied", {}).get(name)
+        if theirs is None:
+            log.info("%s does not say its %s: taken to be the one of the published split", path, name)
+        elif theirs != mine:
+            raise UserError(
+                f"{path}: was trained with another {name} than that of --data_dir, and its weights belong to that one; "
+                "name the data that it was trained on"
+            )
 
 
 def key_map(task: Task) -> checkpoint.KeyMap:

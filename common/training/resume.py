@@ -12,7 +12,7 @@ from common.settings import Running
 from common.training import checkpoint
 from common.training.engine import Run, State
 from common.training.optimizer import same_kind
-from common.training.regressor import key_map, load_model
+from common.training.regressor import check_tied, key_map, load_model
 
 log = logging.getLogger("dir")
 
@@ -30,6 +30,7 @@ def resume(run: Run) -> None:
             return
         path = Path(named)
     content = checkpoint.load(path)
+    check_tied(content, run.data, path)
     load_model(run.regressor, content, run.task, path)
     if not {"optimizer", "epoch"} <= content.keys():
         raise UserError(f"{path}: holds a model but no training to resume; start with --pretrained {path}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from common.cli import NO_FLAGS
 from common.errors import UserError
 from common.files import read_json, write_atomically, write_json
 from common.flags import Settings
+from common.task import Length
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -24,7 +27,14 @@ class RunDir:
     """
 
     def __init__(
-        self, path: Path, settings: Settings, *, log_file: str = "training.log", overwrite: bool = False
+        self,
+        path: Path,
+        settings: Settings,
+        *,
+        log_file: str = "training.log",
+        overwrite: bool = False,
+        data: str | None = None,
+        length: Callable[[Settings], Length] = lambda settings: Length(0, 0),
     ) -> None:
         self.path = path
         self.last, self.best = path / "ckpt.pth.tar", path / "ckpt.best.pth.tar"
@@ -46,7 +56,7 @@ class RunDir:
         try:
             if overwrite:
                 self._set_aside()
-            self._claim(settings)
+            self._claim(settings, data, length)
         except UserError:
             self.close()
             raise
@@ -126,32 +136,58 @@ class RunDir:
             raise UserError(f"{self.path}: is not empty and holds no run (no args.json): choose another name")
         return content
 
-    def _claim(self, settings: Settings) -> None:
-        """Take a new directory, or make sure that the one there is of the same run."""
+    def _claim(self, settings: Settings, data: str | None, length: Callable[[Settings], Length]) -> None:
+        """Take a new directory, or make sure that the one there is of the same run and of the same data."""
         path = self.path / "args.json"
-        mine = settings.identity()
+        mine = settings.identity() | ({"data": data} if data else {})
         self._new = not self._content()
-        if self._new:
-            write_json(path, mine)
-            return
-        theirs = saved_settings(path, settings).identity()
-        differ = sorted(name for name in mine if mine[name] != theirs[name])
+        if not self._new:
+            saved = read_saved(path)
+            theirs = saved_settings(path, settings)
+            if data and saved.get("data") not in (None, data):
+                raise UserError(
+                    f"{self.path}: the data have changed since this run began (labels, names or texts in "
+                    f"{settings.identity().get('data_dir')}); bring them back, choose another --store_name, or "
+                    "--overwrite the run"
+                )
+            known = "data" in saved or not data
+            before = length(theirs)
+            self._refuse_another(theirs, settings, before, moved=known)
+            if length(settings).checks <= before.checks:
+                return
+            for file in (self.metrics, self.predictions):  # the longer run is not finished
+                file.unlink(missing_ok=True)
+        write_json(path, mine)
+
+    def _refuse_another(self, theirs: Settings, mine: Settings, before: Length, *, moved: bool) -> None:
+        """Raise UserError if the run here is another one; where its data lie is not what a run is."""
+        there, here = theirs.identity(), mine.identity()
+        if moved:
+            here["data_dir"] = there["data_dir"]
+        done = math.inf if before.check_every else before.checks
+        differ = sorted(n for n in here if here[n] != there[n] and not mine.grown(n, theirs, done))
         if differ:
-            named = ", ".join(f"--{n} {theirs[n]!r} there, {mine[n]!r} here" for n in differ[:4])
+            named = ", ".join(f"{mine.option(n)} {there[n]!r} there, {here[n]!r} here" for n in differ[:4])
             raise UserError(
-                f"{self.path}: holds a run of another configuration ({named}); "
-                "choose another --store_name or --store_root, or --overwrite it"
+                f"{self.path}: holds a run of another configuration ({named}); to go on with it give its own "
+                f"flags (--config {self.path / 'args.json'}), else choose another --store_name or --store_root, "
+                "or --overwrite it"
             )
 
 
-def saved_settings(path: Path, like: Settings) -> Settings:
-    """Return the settings that an `args.json` holds, with the groups of `like`; what it lacks has its
-    default.
-
-    Raises UserError if the file is damaged or holds an unknown name.
-    """
+def read_saved(path: Path) -> dict[str, Any]:
+    """Return the content of an `args.json`; raises UserError if it is damaged."""
     saved = read_json(path)
     if not isinstance(saved, dict):
         raise UserError(f"{path}: is damaged; start the run over with --overwrite, or move the folder away")
+    return saved
+
+
+def saved_settings(path: Path, like: Settings) -> Settings:
+    """Return the settings that an `args.json` holds, with the groups of `like`; what it lacks has its default.
+
+    Raises UserError if the file is damaged or holds an unknown name.
+    """
     known = like.values()
-    return like.saved({k: v for k, v in saved.items() if k in known or k not in NO_FLAGS}, path)
+    saved = {k: v for k, v in read_saved(path).items() if k in known or k not in NO_FLAGS}
+    return like.saved(saved, path)
