@@ -125,6 +125,7 @@ class FDS(nn.Module):
     def reset(self) -> None:
         """Forget all statistics."""
         self.epoch.fill_(self.start_update)
+        self.begun = self.start_update  # the epoch at which this training took the statistics over
         for name, buffer in self.named_buffers(recurse=False):
             if name.endswith(("mean", "mean_last_epoch")) or name == "num_samples_tracked":
                 buffer.zero_()
@@ -200,7 +201,7 @@ class FDS(nn.Module):
             if self.empty == "fill":
                 new = self._filled(new, count.squeeze(1) == 0)
             running.copy_(new)
-        if self.variant == "released" and int(self.epoch) > self.start_update:
+        if self.variant == "released" and int(self.epoch) > self.begun:
             # The published buffers of the last epoch are the running ones under another name (FACTS F1).
             self.running_mean_last_epoch.copy_(self.running_mean)
             self.running_var_last_epoch.copy_(self.running_var)

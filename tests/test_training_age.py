@@ -86,17 +86,7 @@ def differences(run, name):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *AS_HERE,
-        pytest.param(
-            "rrt_fds",
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="the published second stage takes over the first one's FDS buffers with their epoch; "
-                "here FDS starts afresh",
-            ),
-        ),
-    ],
+    [*AS_HERE, "rrt_fds"],
 )
 def test_a_whole_training_is_the_published_one(trained, name):
     assert differences(trained(name), name).too_large == {}

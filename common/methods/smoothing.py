@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,6 +14,9 @@ from common.lds import SIGMA_KERNELS
 from common.method import Method, Passes
 from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, kernel_name, window_name
 from common.task import Batch, Data
+
+if TYPE_CHECKING:
+    from common.training.regressor import Regressor
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,10 @@ class Smoothing(Method):
             own.fds_mmt, bins=data.bins, clip=task.fds_clip, empty=task.fds_empty,
             **(task.fds_released if own.fds_variant == "released" else {}),
         )  # fmt: skip
+
+    def setup(self, regressor: Regressor) -> None:
+        """Note at which epoch the statistics begin: `--pretrained` on age brings those of the first stage."""
+        self.statistics.begun = int(self.statistics.epoch)
 
     def features(self, z: torch.Tensor, batch: Batch, epoch: int) -> torch.Tensor:
         """Calibrate the features (eq. 5)."""
