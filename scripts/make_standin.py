@@ -27,7 +27,6 @@ import common.environment  # noqa: F401 - ends in one line under a wrong interpr
 
 # isort: split
 import numpy as np
-from preparing import nyud2
 from preparing.splits import balanced_split
 from standin.faces import Face, contact_sheet, save
 from standin.text import write_corpus
@@ -144,6 +143,7 @@ def draw_imdb_wiki(folder: Path, args: argparse.Namespace) -> None:
 
 def draw_nyud2(folder: Path, args: argparse.Namespace) -> None:
     """Rooms with NYUD2's histogram of depth, in its layout, and what prepare.py makes of them."""
+    from preparing import nyud2  # loads torch
     from standin import frames  # loads matplotlib and scipy
 
     counts = nyud2.published_counts()

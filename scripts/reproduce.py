@@ -110,8 +110,8 @@ def make_data(table: Table) -> None:
     """Make the data that can be made; what is there stays. A row whose data are missing says so itself."""
     for command in table.setup:
         print(f"$ python scripts/{command}", flush=True)
-        script, *flags = shlex.split(command)
-        if subprocess.call([sys.executable, f"scripts/{script}", *flags], cwd=cli.ROOT) == 130:
+        script, *argv = shlex.split(command)
+        if subprocess.call([sys.executable, f"scripts/{script}", *argv], cwd=cli.ROOT) == 130:
             raise KeyboardInterrupt
 
 

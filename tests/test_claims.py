@@ -56,7 +56,9 @@ def shots_of(labels, preds, shots, metrics):
     return {
         name: {"n": int(mask.sum())}
         | {
-            m: METRICS[m](preds[mask].astype(float), labels[mask].astype(float))
+            m: METRICS[m].compute(
+                {"prediction": preds[mask].astype(float), "label": labels[mask].astype(float)}
+            )
             for m in metrics
             if mask.any()
         }
@@ -240,7 +242,9 @@ def test_sums_of_moments_give_the_metric_of_any_resample(seed, metric):
     drawn = rng.integers(0, 30, 30)
     weights = np.bincount(drawn, minlength=30)[None].astype(float)
     found = claims.MOMENTS[metric](weights @ claims._of_samples(frame, metric))[0]
-    expected = METRICS[metric](preds[drawn].astype(float), labels[drawn].astype(float))
+    expected = METRICS[metric].compute(
+        {"prediction": preds[drawn].astype(float), "label": labels[drawn].astype(float)}
+    )
     assert found == pytest.approx(expected, rel=1e-9)
 
 
