@@ -11,18 +11,27 @@ and 10.79. That is ResNet-50 at 224 pixels for 90 epochs over 12,208 images, on 
 CPU cores carry, and its numbers, are in README.md.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 from common.cli import run_command
-from common.images import task as age
+from common.task import load_task
+from common.training import command
 
 PROG = "agedb-dir/train.py"
+TASK = load_task("agedb")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    return age.main(PROG, __doc__, "agedb", bucket_start=3, argv=argv)
+    """Run the command; return its exit code."""
+    return command.main(TASK, PROG, __doc__, argv)
 
 
 if __name__ == "__main__":

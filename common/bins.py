@@ -6,9 +6,13 @@ Paper, section 3: "we divide the label space Y into B groups with equal interval
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,19 @@ class Bins:
         """The lower edge of each bin, float64 `(num,)`."""
         return self.low + self.width * np.arange(self.num)
 
-    def index(self, labels: np.ndarray | torch.Tensor | float) -> np.ndarray | torch.Tensor:
-        """The bin of each label, int64 of the same shape; labels outside are clamped to the end bins.
+    @overload
+    def index(self, labels: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def index(self, labels: np.ndarray | pd.Series | float) -> np.ndarray: ...
+    def index(self, labels: Any) -> Any:
+        """Return the bin of each label, int64 of the same shape; labels outside are clamped to the end bins.
 
         Takes and returns a tensor (on its own device) or anything that numpy takes. A label that is
         NaN has no bin and is the caller's to refuse.
         """
         scale = np.float32(self.num / (self.high - self.low))
-        if isinstance(labels, torch.Tensor):
-            position = (labels - self.low).to(torch.float32) * float(scale)
+        if hasattr(labels, "detach"):  # a tensor: numpy users need not wait for torch
+            position = (labels - self.low).float() * float(scale)
             return position.clamp(0, self.num - 1).long()
         position = (np.asarray(labels) - self.low).astype(np.float32) * scale
         return np.clip(position, 0, self.num - 1).astype(np.int64)

@@ -61,10 +61,22 @@ class FDS(nn.Module):
         variant: "paper" whitens with the same epoch's statistics that were smoothed and takes statistics of
             raw features; "released" whitens with statistics one update newer, as the published age and STS-B
             code does in effect (FACTS F1), and its caller takes statistics of calibrated features (F3).
+        guard: what stays uncalibrated where a variance is 0: the "dimension", or the whole "bucket", as in
+            the released depth code.
 
     Raises:
-        ValueError: an unknown variant or `empty`, a bad kernel, or fewer buckets than the kernel reflects.
+        ValueError: an unknown variant, `empty` or `guard`, a bad kernel, or fewer buckets than the kernel reflects.
     """
+
+    kernel_window: torch.Tensor
+    epoch: torch.Tensor
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    running_mean_last_epoch: torch.Tensor
+    running_var_last_epoch: torch.Tensor
+    smoothed_mean_last_epoch: torch.Tensor
+    smoothed_var_last_epoch: torch.Tensor
+    num_samples_tracked: torch.Tensor
 
     def __init__(
         self,
@@ -82,6 +94,7 @@ class FDS(nn.Module):
         clip: tuple[float, float] = (0.1, 10.0),
         empty: str = "keep",
         variant: str = "paper",
+        guard: str = "dimension",
     ) -> None:
         super().__init__()
         buckets = bucket_num - bucket_start
@@ -94,7 +107,9 @@ class FDS(nn.Module):
         self.feature_dim, self.buckets = feature_dim, buckets
         self.bucket_num, self.bucket_start = bucket_num, bucket_start
         self.start_update, self.start_smooth = start_update, start_smooth
-        self.momentum, self.clip, self.empty, self.variant = momentum, clip, empty, variant
+        if guard not in ("dimension", "bucket"):
+            raise ValueError(f"guard {guard!r} is neither 'dimension' nor 'bucket'")
+        self.momentum, self.clip, self.empty, self.variant, self.guard = momentum, clip, empty, variant, guard
         self.bins = bins if bins is not None else Bins.integers(0, bucket_num - 1)
         window = torch.from_numpy(get_lds_kernel_window(kernel, ks, sigma)).float()
         self.register_buffer("kernel_window", window / window.sum(), persistent=False)
@@ -104,6 +119,7 @@ class FDS(nn.Module):
         for name in ("running_var", "running_var_last_epoch", "smoothed_var_last_epoch"):
             self.register_buffer(name, torch.ones(buckets, feature_dim))
         self.register_buffer("num_samples_tracked", torch.zeros(buckets))
+        self._stream: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -217,6 +233,8 @@ class FDS(nn.Module):
         m1, v1 = self.running_mean_last_epoch, self.running_var_last_epoch
         m2, v2 = self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch
         valid = (v1 > 0) & (v2 >= 0) & (v1.sum(1, keepdim=True) >= 1e-10)
+        if self.guard == "bucket":
+            valid = valid & valid.all(1, keepdim=True)
         ratio = v2 / torch.where(valid, v1, 1.0)
         scale = torch.where(valid, ratio.clamp(*self.clip).sqrt(), 1.0)
         shift = torch.where(valid, m2 - m1 * scale, 0.0)

@@ -1,49 +1,108 @@
-"""Metrics by shot: many-, medium- and few-shot labels are reported apart (paper, section 4)."""
+"""Metrics by shot: many-, medium- and few-shot labels are reported apart (paper, section 4).
+
+A metric is a value: its name, which way is better, the prediction columns that it needs, and how it is
+computed. Importing this module loads neither torch nor pandas.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from scipy import stats
 
 from common.bins import Bins
 
 GROUPS = ("all", "many", "medium", "few")
+Columns = Mapping[
+    str, np.ndarray
+]  # of equal length: "label", "prediction", "bin" of the label, and what a head adds
 
 
 def gm(errors: np.ndarray) -> float:
-    """Geometric mean of absolute errors over samples; one exact hit makes it 0 (paper, section 4.1)."""
+    """Return the geometric mean of absolute errors; one exact hit makes it 0 (paper, section 4.1)."""
     with np.errstate(divide="ignore"):
         return float(np.exp(np.mean(np.log(errors))))
 
 
 def gm_nonzero(errors: np.ndarray) -> float:
-    """GM as the published STS-B code has it: 1e-10 in place of an error of exactly 0."""
+    """Return GM as the published STS-B code has it: 1e-10 in place of an error of exactly 0."""
     return gm(np.where(errors == 0, 1e-10, errors))
 
 
-def _correlation(function: Callable, preds: np.ndarray, labels: np.ndarray) -> float | None:
-    if len(preds) < 2:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a constant input has no correlation: NaN, reported as null
-        value = float(function(preds, labels)[0])
-    return value if np.isfinite(value) else None
+def over_bins(columns: Columns, errors: np.ndarray) -> float:
+    """Return the mean over bins with a sample of the mean error in each (Ren et al., CVPR 2022)."""
+    _, index = np.unique(columns["bin"], return_inverse=True)
+    return float(np.mean(np.bincount(index, errors) / np.bincount(index)))
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float | None]] = {
-    "mae": lambda preds, labels: float(np.mean(np.abs(preds - labels))),
-    "mse": lambda preds, labels: float(np.mean((preds - labels) ** 2)),
-    "gm": lambda preds, labels: gm(np.abs(preds - labels)),
-    "gm_nonzero": lambda preds, labels: gm_nonzero(np.abs(preds - labels)),
-    "pearson": lambda preds, labels: _correlation(stats.pearsonr, preds, labels),
-    "spearman": lambda preds, labels: _correlation(stats.spearmanr, preds, labels),
-}
-HIGHER_IS_BETTER = ("pearson", "spearman", "delta1", "delta2", "delta3")
+def ause(columns: Columns) -> float:
+    """Return the area between the error after leaving out the most uncertain samples and the best possible
+    one.
+
+    Both curves are mean absolute errors of what is left, over the share that is left out, and begin at 1.
+    """
+    errors = _errors(columns)
+    if not errors.any():
+        return 0.0
+    left = np.arange(len(errors), 0, -1)
+    by_std, by_error = (
+        np.cumsum(errors[np.argsort(-order, kind="stable")][::-1])[::-1] / left
+        for order in (columns["std"], errors)
+    )
+    return float(np.mean(by_std - by_error) / errors.mean())
+
+
+def _errors(columns: Columns) -> np.ndarray:
+    return np.abs(columns["prediction"] - columns["label"])
+
+
+def _correlation(name: str) -> Callable[[Columns], float | None]:
+    def compute(columns: Columns) -> float | None:
+        from scipy import stats  # a second to import
+
+        if len(columns["label"]) < 2:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a constant input has no correlation: NaN, reported as null
+            value = float(getattr(stats, name)(columns["prediction"], columns["label"])[0])
+        return value if np.isfinite(value) else None
+
+    return compute
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a table: what it is called, which way is better, what it needs, and how it is computed."""
+
+    name: str  # in metrics.json
+    heading: str  # in tables
+    compute: Callable[[Columns], float | None] | None = None  # None: a data set's own evaluator computes it
+    higher_is_better: bool = False
+    needs: tuple[str, ...] = ("prediction",)  # columns
+
+
+_METRICS = (
+    Metric("mae", "MAE", lambda c: float(np.mean(_errors(c)))),
+    Metric("mse", "MSE", lambda c: float(np.mean((c["prediction"] - c["label"]) ** 2))),
+    Metric("gm", "GM", lambda c: gm(_errors(c))),
+    Metric("gm_nonzero", "GM", lambda c: gm_nonzero(_errors(c))),
+    Metric("bmae", "bMAE", lambda c: over_bins(c, _errors(c)), needs=("prediction", "bin")),
+    Metric("bmse", "bMSE", lambda c: over_bins(c, _errors(c) ** 2), needs=("prediction", "bin")),
+    Metric("pearson", "Pearson", _correlation("pearsonr"), higher_is_better=True),
+    Metric("spearman", "Spearman", _correlation("spearmanr"), higher_is_better=True),
+    Metric("nll", "NLL", lambda c: float(np.mean(c["nll"])), needs=("nll",)),
+    Metric("ause", "AUSE", ause, needs=("std",)),
+    Metric("rmse", "RMSE"),
+    Metric("abs_rel", "Abs rel"),
+    Metric("log10", "Log10"),
+    Metric("delta1", "Delta 1", higher_is_better=True),
+    Metric("delta2", "Delta 2", higher_is_better=True),
+    Metric("delta3", "Delta 3", higher_is_better=True),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+WITH_DISTRIBUTION = ("nll", "ause")  # in every table whose head predicts a distribution
 
 
 @dataclass(frozen=True)
@@ -56,12 +115,12 @@ class Shots:
     few_below: float
 
     def of(self, labels: np.ndarray) -> np.ndarray:
-        """The shot of each label: an array of "many", "medium" and "few", shaped as `labels`."""
+        """Return the shot of each label: an array of "many", "medium" and "few", shaped as `labels`."""
         count = self.counts[self.bins.index(labels)]
         return np.where(count > self.many_above, "many", np.where(count < self.few_below, "few", "medium"))
 
     def groups(self, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """A boolean mask over `labels` for each group of the tables.
+        """Return a boolean mask over `labels` for each group of the tables.
 
         Where training lacks a label altogether, `zero` marks it too; such labels stay in `few`, as published.
         """
@@ -72,26 +131,29 @@ class Shots:
 
 
 def shot_table(
-    preds: np.ndarray, labels: np.ndarray, shots: Shots, metrics: tuple[str, ...]
+    columns: Columns, shots: Shots, metrics: tuple[str, ...]
 ) -> dict[str, dict[str, float | int | None]]:
-    """`metrics` of each group of `shots`, with its `n`; an empty group has n 0 and null metrics.
+    """Return the metrics of each group of `shots`, with its `n`; an empty group has n 0 and null metrics.
 
-    `preds` and `labels` are `(N,)`, in label units.
+    `columns` hold `label` and `prediction`, `(N,)`, in label units. A metric whose columns are not there is
+    left out; those of a distribution are there wherever its columns are.
     """
-    preds, labels = np.asarray(preds, np.float64), np.asarray(labels)
+    labels = np.asarray(columns["label"])
+    exact = {name: np.asarray(values, np.float64) for name, values in columns.items()}
+    known = [
+        METRICS[name] for name in (*metrics, *WITH_DISTRIBUTION) if columns.keys() >= set(METRICS[name].needs)
+    ]
     table: dict[str, dict[str, float | int | None]] = {}
     for group, mask in shots.groups(labels).items():
-        p, y = preds[mask], labels[mask].astype(np.float64)
+        own = {name: values[mask] for name, values in exact.items()}
         # "gm_nonzero" is a way to compute GM, not another metric: both are called gm.
         table[group] = {"n": int(mask.sum())} | {
-            name.removesuffix("_nonzero"): METRICS[name](p, y) if len(p) else None for name in metrics
+            metric.name.removesuffix("_nonzero"): metric.compute(own)
+            if mask.any() and metric.compute
+            else None
+            for metric in known
         }
     return table
-
-
-def prediction_rows(preds: np.ndarray, labels: np.ndarray, shots: Shots) -> pd.DataFrame:
-    """What `predictions.csv` holds: one row per sample, in the order of the split."""
-    return pd.DataFrame({"label": labels, "prediction": preds, "shot": shots.of(labels)})
 
 
 def shot_metrics(
@@ -101,7 +163,7 @@ def shot_metrics(
     many_shot_thr: float = 100,
     low_shot_thr: float = 20,
 ) -> dict[str, dict[str, float | None]]:
-    """`mse`, `l1` and `gmean` for `many`, `median` and `low`, under their published names.
+    """Return `mse`, `l1` and `gmean` for `many`, `median` and `low`, under their published names.
 
     Labels are counted by whole number (a fraction belongs to the number below it), so labels that are not
     whole do not all fall into `low`. An empty group has None.
@@ -109,7 +171,9 @@ def shot_metrics(
     known = np.concatenate([np.ravel(labels), np.ravel(train_labels)])
     bins = Bins.integers(int(np.floor(known.min())), int(np.floor(known.max())))
     shots = Shots(bins, bins.counts(train_labels), many_shot_thr, low_shot_thr)
-    table = shot_table(np.ravel(preds), np.ravel(labels), shots, ("mse", "mae", "gm"))
+    table = shot_table(
+        {"label": np.ravel(labels), "prediction": np.ravel(preds)}, shots, ("mse", "mae", "gm")
+    )
     names = {"mse": "mse", "mae": "l1", "gm": "gmean"}
     return {
         published: {names[metric]: value for metric, value in table[group].items() if metric != "n"}

@@ -12,37 +12,25 @@ from typing import Any
 
 from tqdm import tqdm
 
-from common.metrics import HIGHER_IS_BETTER
+from common.metrics import METRICS, WITH_DISTRIBUTION
 
 log = logging.getLogger("dir")
 HEADINGS = {"all": "All", "many": "Many", "medium": "Medium", "few": "Few", "zero": "Zero"}
-LABELS = {
-    "mae": "MAE",
-    "mse": "MSE",
-    "gm": "GM",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "rmse": "RMSE",
-    "abs_rel": "Abs rel",
-    "log10": "Log10",
-    "delta1": "Delta 1",
-    "delta2": "Delta 2",
-    "delta3": "Delta 3",
-}
 
 
 def number(value: float | None) -> str:
-    """A metric as the tables print it: three decimals, or a dash for a group without samples."""
+    """Return a metric as the tables print it: three decimals, or a dash for a group without samples."""
     return "–" if value is None else f"{value:.3f}"
 
 
 def shot_text(shots: Mapping[str, Mapping[str, Any]], metrics: tuple[str, ...]) -> str:
-    """The shot table as aligned text: a line of n, then a line per metric; arrows say which way is better."""
+    """Return the shot table as aligned text: a line of n, then a line per metric; arrows say which way is better."""
     header = ["", *(HEADINGS[group] for group in shots)]
     rows = [["n", *(f"{shots[group]['n']:,}" for group in shots)]]
-    for metric in metrics:
-        arrow = "↑" if metric in HIGHER_IS_BETTER else "↓"
-        rows.append([f"{LABELS[metric]} {arrow}", *(number(shots[group][metric]) for group in shots)])
+    more = [name for name in WITH_DISTRIBUTION if name in shots["all"] and name not in metrics]
+    for metric in (METRICS[name] for name in (*metrics, *more)):
+        arrow = "↑" if metric.higher_is_better else "↓"
+        rows.append([f"{metric.heading} {arrow}", *(number(shots[group][metric.name]) for group in shots)])
     return "\n".join(
         f"  {row[0]:<12}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in [header, *rows]
     )

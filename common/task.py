@@ -1,26 +1,30 @@
 """A data set as a value: what the engine needs to know of it, and nothing else.
 
-A new data set is one folder with a `train.py` that fills in a `Task`; no other file changes.
+A new data set is one folder with a `*_task.py` that fills in a `Task`; no other file changes.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 
 from common.bins import Bins
+from common.cli import ROOT
 from common.errors import UserError
-from common.lds import sample_weights
+from common.flags import Settings
 from common.metrics import Shots
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch.distributions import Distribution
 
 
 class Draw(NamedTuple):
@@ -31,10 +35,11 @@ class Draw(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a regressor trains on, on the device: inputs, targets `(n, 1)`, weights `(n, 1)` or None.
+    """One batch on the device: inputs, targets `(n, 1)` in label units, weights `(n, 1)` or None.
 
     Dense targets and weights are maps `(n, 1, H, W)`; a target that is NaN is unknown. Where there is one,
-    `valid` is False there and True elsewhere; None says that all are known.
+    `valid` is False there and True elsewhere; None says that all are known. With V views, the n rows are V
+    times n / V samples in the same order.
     """
 
     inputs: Any
@@ -43,33 +48,57 @@ class Batch(NamedTuple):
     valid: torch.Tensor | None = None
 
 
+class Prediction(NamedTuple):
+    """What a head predicts, in label units: the mean `(n, 1)` or `(n, 1, H, W)`, and a distribution where it
+    has one.
+
+    `columns` holds whatever else it predicts for each sample; each becomes a column of `predictions.csv`.
+    """
+
+    mean: torch.Tensor
+    distribution: Distribution | None = None
+    columns: Mapping[str, torch.Tensor] = {}
+
+
 class Split(Protocol):
     """One split of a data set. Batches depend on the draws alone, so a resumed run sees the same ones."""
 
-    labels: np.ndarray  # float32 (N,); dense labels are read with their batch
-    weights: np.ndarray | None  # of the loss, float32 (N,); of a dense split, of each bin
-    lengths: np.ndarray | None  # cost of each sample, for batches of like length; None where all are equal
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Labels, float32 `(N,)`; None for dense labels, which are read with their batch."""
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """Weights of the loss, float32 `(N,)`; of a dense split, of each bin."""
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """Cost of each sample, for batches of like length; None where all are equal."""
 
     def __len__(self) -> int: ...
 
     def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
-        """The batch of each draw, in order; `augment` where the training transforms are wanted."""
+        """Yield the batch of each draw, in order; `augment` where the training transforms are wanted."""
+        ...
+
+    def weighted(self, weights: np.ndarray) -> Split:
+        """Return this split with weights of the loss."""
         ...
 
 
 class Evaluator(Protocol):
-    """Takes what a regressor says of a split, batch by batch, and gives its tables."""
+    """Accumulates predictions over a split and computes its metrics."""
 
-    def add(self, draw: Draw, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """One batch: outputs and targets in label units, on the device."""
+    def add(self, draw: Draw, prediction: Prediction, targets: torch.Tensor) -> None:
+        """Add one batch; predictions and targets are in label units, on the device."""
         ...
 
     def table(self) -> dict[str, dict[str, float | int | None]]:
-        """The metrics of each shot, with `n`."""
+        """Return the metrics of each shot, with `n`."""
         ...
 
     def rows(self) -> pd.DataFrame:
-        """What `predictions.csv` holds."""
+        """Return what `predictions.csv` holds."""
         ...
 
 
@@ -80,74 +109,99 @@ class Data:
     train: Split
     val: Split
     test: Split
-    bins: Bins  # of re-weighting and LDS; FDS's buckets are its bins bucket_start … bucket_num - 1
+    bins: Bins  # of re-weighting and LDS
     shots: Shots  # by training counts; its bins may be others
-    statistics: Split | None = None  # FDS's own subset, not augmented; None takes training, augmented (F4)
+    buckets: tuple[int, int] | None = (
+        None  # first bin with feature statistics, and one past the last; None: all
+    )
+    counts: np.ndarray | None = None  # training labels in each bin, int64 (B,), where labels are dense
+    statistics: Split | None = (
+        None  # a subset for feature statistics, not augmented; None: training, augmented
+    )
     selected_on: str = "validation"  # what `val` is: the paper's depth models are selected on the test set
+    tied: Mapping[str, str] = field(
+        default_factory=dict
+    )  # digests of what weights depend on: {"vocabulary": …}
     standin: str | None = None  # what stands in for the real data, in words; None on real data
     extra: Any = None  # what only the task's own `build` reads (a vocabulary, word vectors)
 
 
+class Length(NamedTuple):
+    """How long a run is: a check every `check_every` steps (0: every epoch), `checks` times at most."""
+
+    check_every: int
+    checks: int
+    first_epoch: int = 0
+
+
+def linear_head(dim: int) -> torch.nn.Module:
+    """Return the usual head: features `(n, dim)` to outputs `(n, 1)`."""
+    return torch.nn.Linear(dim, 1)
+
+
+def nothing_to_complete(settings: Settings) -> Settings:
+    """Return the settings as they are."""
+    return settings
+
+
 @dataclass(frozen=True)
 class Task:
-    """The settings in which the published copies differ (protocol of the paper, section 4 and appendix B)."""
+    """One data set: its settings, how to load it, how to build its encoder, and where the published copies differ."""
 
-    name: str
+    name: str  # its folder is NAME-dir, its data land in data/NAME
+    title: str  # as the paper writes it
     unit: str  # what one sample is, for the progress bar
-    fds_clip: tuple[float, float]  # bounds of the variance ratio in the calibration
-    load: Callable[[argparse.Namespace], Data]
-    build: Callable[[argparse.Namespace, Data], torch.nn.Module]  # the encoder; says its `feature_dim`
-    key_map: tuple[tuple[str, str], ...]  # (prefix here, prefix in the published state_dict)
+    load: Callable[[Settings], Data]
+    build: Callable[[Settings, Data], torch.nn.Module]  # the encoder; says its `feature_dim`
+    run_name: Callable[[Settings, str], str]  # from the part of the name that the methods compose
+    length: Callable[[Settings], Length]
+    files: Callable[[Settings], list[Path]] = (
+        lambda settings: []
+    )  # their bytes say what labels, names and texts are
+    flags: tuple[type, ...] = ()  # groups of settings of its own
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of shared settings, where it has others
+    complete: Callable[[Settings], Settings] = nothing_to_complete  # what one flag means for another
+    key_map: tuple[tuple[str, str], ...] = ()  # (prefix here, prefix in the published state_dict)
+    method_prefix: str = ""  # before the keys of methods in the published state_dict
     checkpoint_hint: str = ""  # what an error on a checkpoint that does not fit adds
+    pretrained: tuple[str, ...] = ("encoder.",)  # what --pretrained takes over
+    methods_without: tuple[str, ...] = ()  # methods that this data set has not
+    fds_clip: tuple[float, float] = (0.1, 10.0)  # bounds of the variance ratio in the calibration
     fds_empty: str = "keep"
+    fds_released: Mapping[str, str] = field(
+        default_factory=lambda: {"variant": "released"}
+    )  # how released FDS departs
     lds_reweight: str = "sqrt_inv"  # what `--lds` alone means in the paper's rows
     lds_border: str = "constant"
     clip_counts: tuple[int, int] | None = None  # of `inverse`
-    head: Callable[[int], torch.nn.Module] = functools.partial(torch.nn.Linear, out_features=1)
+    head: Callable[[int], torch.nn.Module] = linear_head
     retrained: tuple[str, ...] = ()  # parts of the encoder that RRT trains anew with the head
     target_scale: float = 1.0  # the regressor learns label / target_scale
     focal_beta: float = 0.2
     adam_weight_decay: float | None = None  # None: --weight_decay, as with SGD
-    select: str = "mae"  # the validation metric that picks the best checkpoint
+    select: Callable[[Settings], str] = lambda settings: (
+        "mae"
+    )  # the validation metric that picks the best checkpoint
     metrics: tuple[str, ...] = ("mae", "mse", "gm")  # of metrics.json
     table: tuple[str, ...] = ("mae", "gm")  # of the table that a person reads
     counted: str = "samples"  # what shots count
     evaluator: Callable[[Task, Split, Data], Evaluator] | None = None  # None: a prediction for each sample
+    model_name: Callable[[Settings], str] | None = None  # `model` of a checkpoint; None: the task's name
     published: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # more keys of a checkpoint
 
-    def weights(self, args: argparse.Namespace, labels: np.ndarray, bins: Bins) -> np.ndarray | None:
-        """The loss weight of each training sample, float32 `(N,)` of mean 1; None without re-weighting."""
-        if args.reweight == "none":
-            return None
-        return sample_weights(
-            labels,
-            bins,
-            reweight=args.reweight,
-            lds=args.lds,
-            lds_kernel=args.lds_kernel,
-            lds_ks=args.lds_ks,
-            lds_sigma=args.lds_sigma,
-            clip_counts=self.clip_counts,
-            border=self.lds_border,
-        )
+
+def task_names() -> list[str]:
+    """Return the names of all data sets of this repository."""
+    return sorted(path.parent.name.removesuffix("-dir") for path in ROOT.glob("*-dir/*_task.py"))
 
 
-class Standin(NamedTuple):
-    """What `standin.json` in a data folder says; all None on real data."""
-
-    note: str | None = None
-    many_above: float | None = None  # shot thresholds, scaled with the data
-    few_below: float | None = None
-
-
-def read_standin(folder: Path) -> Standin:
-    """The stand-in's note and thresholds; raises UserError if `standin.json` is there and broken."""
-    path = folder / "standin.json"
-    if not path.exists():
-        return Standin()
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        note = f"{told['dataset']} at scale {told['scale']:g}, seed {told['seed']}: {told['note']}"
-        return Standin(note, float(told["many_above"]), float(told["few_below"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is broken; draw the stand-in again with scripts/make_standin.py") from error
+@functools.cache
+def load_task(name: str) -> Task:
+    """Return the `TASK` of a data set's folder; raises UserError if there is no such data set."""
+    found = sorted((ROOT / f"{name}-dir").glob("*_task.py"))
+    if not found:
+        raise UserError(f"{name}: there is no such data set; there are {', '.join(task_names())}")
+    folder = str(found[0].parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # its modules import each other
+    return importlib.import_module(found[0].stem).TASK

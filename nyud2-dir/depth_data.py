@@ -6,10 +6,10 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,7 @@ from common.bins import Bins
 from common.datasets import depth as files
 from common.datasets.depth import Pair
 from common.errors import UserError
-from common.images.decode import one_ahead
-from common.lds import bin_weights
+from common.images.decode import prefetch
 from common.task import Batch, Draw
 
 log = logging.getLogger("dir")
@@ -89,6 +88,10 @@ class DepthSplit:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def weighted(self, weights: np.ndarray) -> DepthSplit:
+        """Return this split with the loss weight of each bin, float32 `(B,)`."""
+        return replace(self, weights=weights)
+
     def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
         """The batch of each draw: inputs `(n, 3, H, W)`, targets (metres) and weights `(n, 1, h, w)`.
 
@@ -99,10 +102,10 @@ class DepthSplit:
         unmeasured = seen = 0
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(max(self.workers, 1)) as decoders:
             read = partial(self._read, augment=augment, decoders=decoders)
-            for draw, samples in one_ahead(reader, read, draws):
+            for draw, samples in prefetch(reader, read, draws):
                 pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
                 depth = np.stack([sample.depth for sample in samples])[:, None]
-                images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+                images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float() / 255
                 images = jitter_colours(images, draw.seed) if augment else images
                 targets = torch.from_numpy(depth).to(device, non_blocking=True)
                 valid = None if np.isfinite(depth).all() else targets.isfinite()
@@ -165,13 +168,14 @@ class DepthSplit:
         return cropped.resize((self.sizes.width // 2, self.sizes.height // 2), Image.Resampling.BICUBIC)
 
 
-def moved(image: Image.Image, move: Move | None, *, order: int) -> Image.Image:
+def moved(image: Image.Image, move: Move | None, *, order: Literal[0, 2]) -> Image.Image:
     """Flipped, then rotated about its middle by splines of this order, zeros outside, as published."""
     if move is None:
         return image
     if move.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return Image.fromarray(ndimage.rotate(np.asarray(image), move.degrees, reshape=False, order=order))
+    rotated = ndimage.rotate(np.asarray(image), move.degrees, reshape=False, order=order)
+    return Image.fromarray(rotated)
 
 
 def _moves(draw: Draw) -> list[Move]:
@@ -246,11 +250,3 @@ def read_counts(folder: Path, images: int, published: Path) -> np.ndarray:
             told = f"{own}: is not there, and {images:,} training images are not the published {counted:,}"
         raise UserError(f"{told}; {COUNT_AGAIN}")
     return counts
-
-
-def weight_table(counts: np.ndarray, first: int, **how: object) -> np.ndarray:
-    """The loss weight of each bin, float32 `(B,)`; bins below `first` count as and take its weight."""
-    kept = counts[first:].copy()
-    kept[0] += counts[:first].sum()
-    weights = bin_weights(kept, border="reflect", **how)
-    return np.concatenate([np.repeat(weights[:1], first), weights]).astype(np.float32)

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from common.metrics import GROUPS
-from common.task import Data, Draw, Split, Task
+from common.task import Data, Draw, Prediction, Split, Task
 
 log = logging.getLogger("dir")
-METRICS = ("rmse", "mse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3")
+NAMES = ("rmse", "mse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3")
 SUMS = ("n", "mse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3")
 NEAREST = 1e-3  # metres; stands in for a prediction at or below zero, where a logarithm is asked for
 
@@ -33,8 +33,9 @@ class DepthMetrics:
         self.sums = np.zeros((self.bins.num, len(SUMS)))
         self.below_zero = 0
 
-    def add(self, draw: Draw, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """One batch of depths in metres: outputs `(n, 1, h, w)`, targets `(n, 1, H, W)`, NaN if unknown."""
+    def add(self, draw: Draw, prediction: Prediction, targets: torch.Tensor) -> None:
+        """Add one batch of depths in metres: means `(n, 1, h, w)`, targets `(n, 1, H, W)`, NaN if unknown."""
+        outputs = prediction.mean
         if outputs.shape[-2:] != targets.shape[-2:]:
             outputs = F.interpolate(outputs, targets.shape[-2:], mode="bilinear", align_corners=True)
         known = ~targets.isnan()
@@ -79,12 +80,12 @@ class DepthMetrics:
             "train_pixels": self.shots.counts,
         }
         per_bin = [self._metrics(np.arange(self.bins.num) == i) for i in range(self.bins.num)]
-        return pd.DataFrame(columns | {name: [row[name] for row in per_bin] for name in ("n", *METRICS)})
+        return pd.DataFrame(columns | {name: [row[name] for row in per_bin] for name in ("n", *NAMES)})
 
     def _metrics(self, mask: np.ndarray) -> dict[str, Any]:
         n = int(self.sums[mask, 0].sum())
         if n == 0:
-            return {"n": 0} | dict.fromkeys(METRICS)
+            return {"n": 0} | dict.fromkeys(NAMES)
         if self.balanced:
             sums = self.sums[mask & (self.sums[:, 0] > 0)]
             means = (sums / sums[:, :1]).mean(0)
@@ -92,4 +93,4 @@ class DepthMetrics:
             means = self.sums[mask].sum(0) / n
         found = dict(zip(SUMS, means.tolist(), strict=True))
         found["rmse"] = found["mse"] ** 0.5
-        return {"n": n} | {name: found[name] for name in METRICS}
+        return {"n": n} | {name: found[name] for name in NAMES}

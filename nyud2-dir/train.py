@@ -11,26 +11,27 @@ and 1.851. That is ResNet-50 with ImageNet weights over 50,688 images, made for 
 cores carry, and its numbers, are in README.md.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-import depth_task
-from depth_task import TASK as TASK
-from depth_task import run_name as run_name
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
 
-from common.cli import Parser, run_command
+# isort: split
+from common.cli import run_command
+from common.task import load_task
+from common.training import command
 
 PROG = "nyud2-dir/train.py"
-
-
-def parser() -> Parser:
-    """Its flags."""
-    return depth_task.parser(PROG, __doc__)
+TASK = load_task("nyud2")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    return depth_task.main(PROG, __doc__, argv)
+    """Run the command; return its exit code."""
+    return command.main(TASK, PROG, __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -22,19 +22,22 @@ from contextlib import contextmanager
 from multiprocessing import Pool
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 import numpy as np
 from preparing import nyud2
-from standin import frames
+from preparing.splits import balanced_split
 from standin.faces import Face, contact_sheet, save
 from standin.text import write_corpus
 
-from common import cli
+from common import cli, flags
 from common.datasets.depth import FEW_BELOW, MANY_ABOVE
+from common.datasets.standin import Standin
 from common.errors import UserError
+from common.files import read_json
 from common.report import Progress, start_logging
-from common.splits import balanced_split
-from common.task import Standin
-from common.training.rundir import read_json
 
 NAMES = ("Anna", "Boris", "Chen", "Dana", "Emil", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")
 SURNAMES = (
@@ -130,6 +133,8 @@ def draw_imdb_wiki(folder: Path, args: argparse.Namespace) -> None:
 
 def draw_nyud2(folder: Path, args: argparse.Namespace) -> None:
     """Draw rooms with NYUD2's histogram of depth, in its layout; write what prepare.py would."""
+    from standin import frames  # loads matplotlib and scipy
+
     counts = nyud2.published_counts()
     sizes = scaled(counts.images, args.scale), max(frames.LEAST_TEST, scaled(654, args.scale))
     with Pool(initializer=leave_signals_to_the_parent) as pool:
@@ -187,7 +192,7 @@ def appearing(folder: Path):  # noqa: ANN201 - a generator behind a decorator
 
 def scale(text: str) -> float:
     """Parse a number above 0, at most 1."""
-    value = cli.number(float, cli.POSITIVE, 1)(text)
+    value = flags.number(float, flags.POSITIVE, 1)(text)
     return float(value)
 
 
@@ -199,17 +204,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scale", type=scale, default=0.2, help="share of the real number of samples, up to 1"
     )
-    parser.add_argument("--seed", type=cli.number(int, 0), default=0, help="of everything that is drawn")
+    parser.add_argument("--seed", type=flags.number(int, 0), default=0, help="of everything that is drawn")
     parser.add_argument(
-        "--img_size", type=cli.number(int, 16, 1024), default=64, help="faces: side in pixels"
+        "--img_size", type=flags.number(int, 16, 1024), default=64, help="faces: side in pixels"
     )
-    parser.add_argument(
-        "--contact_sheet",
-        type=Path,
-        default=None,
-        metavar="PNG",
-        help="a sheet of some of the faces or rooms",
-    )
+    sheet = "a PNG of some of the faces or rooms"
+    parser.add_argument("--contact_sheet", type=Path, default=None, metavar="PNG", help=sheet)
     args = parser.parse_args(argv)
     args.out = args.out or cli.ROOT / "data" / args.name
     return args

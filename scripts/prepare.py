@@ -14,7 +14,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 from common import cli
 
 PROG = "scripts/prepare.py"
@@ -28,7 +33,7 @@ DATASETS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: a name, then the flags of that data set; returns its exit code."""
+    """Run the command, a name and the flags of that data set; return its exit code."""
     words = sorted(sys.argv[1:] if argv is None else argv, key="--check".__eq__)  # it may stand anywhere
     parser = cli.Parser(prog=PROG, description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=tuple(DATASETS), help="the data set; its flags: NAME --help")

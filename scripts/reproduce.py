@@ -22,19 +22,23 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-import torch
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 from reproducing.launch import Launcher, Local
+from reproducing.recipes import Cell, Table, find_table, read_tables
 from reproducing.sweep import Sweep
 from tables import markdown
 
-from common import cli
+from common import cli, flags
 from common.errors import RunFailed, UserError
-from common.recipes import Cell, Table, find_table, read_tables
 
 
 def parser() -> cli.Parser:
-    """The flags of this script."""
+    """Return the flags of this script."""
     parser = cli.Parser(prog="scripts/reproduce.py", description=__doc__.splitlines()[0])
     parser.add_argument("--table", help="number of the paper's table, or a name of data/recipes.toml")
     parser.add_argument(
@@ -47,7 +51,7 @@ def parser() -> cli.Parser:
     parser.add_argument("--rows", default="*", help="rows to run, as a shell pattern")
     parser.add_argument("--seeds", type=seeds, default=None, help="as 0,1,2; without it, the table's")
     parser.add_argument(
-        "--jobs", type=cli.number(int, 1), default=1, help="runs at a time, sharing the machine"
+        "--jobs", type=flags.number(int, 1), default=1, help="runs at a time, sharing the machine"
     )
     parser.add_argument(
         "--launcher",
@@ -60,7 +64,7 @@ def parser() -> cli.Parser:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """An argparse type: whole numbers between commas, each once."""
+    """Parse whole numbers between commas, each once (an argparse type)."""
     try:
         found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
@@ -82,18 +86,20 @@ def list_tables() -> None:
 
 
 def chosen(args: argparse.Namespace) -> Table:
-    """The table that was asked for, at its scale and with its seeds."""
+    """Return the table of the command, at its scale and with its seeds."""
     if not args.table:
         raise UserError("name a table with --table; --list shows them")
     scale = args.scale
     if scale is None and args.table not in read_tables():
+        import torch  # slow to import
+
         scale = "paper" if torch.cuda.is_available() else "small"
     table = find_table(args.table, scale)
     return dataclasses.replace(table, seeds=args.seeds or table.seeds)
 
 
 def cells_of(table: Table, rows: str) -> list[Cell]:
-    """The cells of the rows that match; raises UserError if none does."""
+    """Return the cells of the rows that match; raises UserError if none does."""
     cells = [cell for cell in table.cells() if fnmatch.fnmatch(cell.row, rows)]
     if not cells:
         raise UserError(f"--rows {rows!r} matches no row of {table.name}; --list shows them")
@@ -110,7 +116,7 @@ def make_data(table: Table) -> None:
 
 
 def launcher(name: str, jobs: int) -> Launcher:
-    """What starts the runs."""
+    """Return the launcher of this name."""
     if name == "local":
         return Local(jobs)
     from reproducing.launch_ray import OnRay  # optional
@@ -119,7 +125,7 @@ def launcher(name: str, jobs: int) -> Launcher:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     args = parser().parse_args(argv)
     if args.list:
         list_tables()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import tee
 
 import numpy as np
@@ -12,8 +11,7 @@ from sts_model import Mix
 from sts_text import PADDING, PairSplit
 from torch.nn import functional as F
 
-from common.methods.resample import NOISE_RATIO, Plan, few_rows, plan
-from common.metrics import Shots
+from common.methods.resample import NOISE_RATIO, Plan
 from common.task import Batch, Draw
 
 
@@ -25,9 +23,11 @@ class ResampledPairs(PairSplit):
     """
 
     def __init__(self, split: PairSplit, plan: Plan, spread: torch.Tensor) -> None:
-        super().__init__(*_chosen(split, plan.first), plan.labels)
+        first, second = _chosen(split, plan.first)
+        super().__init__(first, second, plan.labels)
         self.plan, self.spread = plan, spread
-        self.others = PairSplit(*_chosen(split, plan.second), plan.labels)
+        first, second = _chosen(split, plan.second)
+        self.others = PairSplit(first, second, plan.labels)
         self._lengths = torch.maximum(self._lengths, self.others._lengths)
         self.lengths = self._lengths.sum(0).numpy()
         longest = int(self._lengths.max())
@@ -61,18 +61,16 @@ class ResampledPairs(PairSplit):
 
 
 def resample_pairs(
-    args: argparse.Namespace, split: PairSplit, shots: Shots, vectors: torch.Tensor
+    split: PairSplit, vectors: torch.Tensor, rows: np.ndarray, plan: Callable[[np.ndarray], Plan]
 ) -> ResampledPairs:
-    """The training split as `--resample` makes it; distances are those of mean word vectors of `(V, d_word)`.
+    """Return the split that `plan` makes from the features of `rows`, of word vectors `(V, d_word)`.
 
-    A pair's features are the means of both its sentences, one after the other.
+    A pair's features are the mean word vectors of both its sentences, one after the other.
     """
-    rows = few_rows(split.labels, shots)
     means = [torch.cat([vectors[side[row]].mean(0) for side in (split.first, split.second)]) for row in rows]
     words = [word for row in rows for side in (split.first, split.second) for word in side[row]]
     spread = vectors[words].std(0, correction=0) if words else torch.zeros(vectors.shape[1])
-    made = plan(args, split.labels, shots, np.array(means, np.float32).reshape(len(rows), -1))
-    return ResampledPairs(split, made, spread)
+    return ResampledPairs(split, plan(np.array(means, np.float32).reshape(len(rows), -1)), spread)
 
 
 def _chosen(split: PairSplit, rows: np.ndarray) -> Iterator[list]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from common.errors import UserError
 from common.task import Batch, Draw
+
+if TYPE_CHECKING:
+    from common.methods.resample import Plan
 
 SPLIT_FILES = {"train": "train_new.tsv", "val": "dev_new.tsv", "test": "test_new.tsv"}
 FIRST, SECOND, SCORE = 7, 8, 9  # columns of the GLUE layout, from 0
@@ -90,7 +94,8 @@ def load_corpus(folder: Path, max_tokens: int, max_words: int) -> Corpus:
     }
     vocabulary = build_vocabulary(chain.from_iterable(chain.from_iterable(tokens.values())), max_words)
     ids = {name: [list(map(vocabulary.encode, side)) for side in sides] for name, sides in tokens.items()}
-    return Corpus(vocabulary, **{name: PairSplit(*ids[name], pairs[name].scores) for name in SPLIT_FILES})
+    splits = {name: PairSplit(first, second, pairs[name].scores) for name, (first, second) in ids.items()}
+    return Corpus(vocabulary, **splits)
 
 
 def read_pairs(path: Path) -> Pairs:
@@ -201,7 +206,8 @@ def _unusual_word(line: bytes, dim: int, *, first: bool) -> bytes:
     """The word of a line without exactly `dim` spaces, which holds some itself (". . ."), or a ValueError."""
     if first and re.fullmatch(rb"\d+ \d+", line):
         raise ValueError(f"a word2vec header ({line.decode()}), which a GloVe file does not have: remove it")
-    size = _NUMBERS_AT_END.search(line).group().count(b" ")
+    found = _NUMBERS_AT_END.search(line)
+    size = found.group().count(b" ") if found else 0
     if size == dim:
         return line.rsplit(b" ", dim)[0]
     remedy = f"give --d_word {size}" if first and size else "the file may be damaged"
@@ -234,10 +240,26 @@ class PairSplit:
         self.labels = np.asarray(labels, np.float32)  # (N,)
         self.lengths: np.ndarray | None = self._lengths.sum(0).numpy()  # int64 (N,), tokens of both sentences
         self._targets = torch.tensor(self.labels)[:, None]
-        self.weights = weights  # float32 (N,) or None, may be set later
+        self.weights = weights  # float32 (N,) or None
+        self.word_vectors: Callable[[], torch.Tensor] | None = (
+            None  # of its vocabulary, where it is resampled
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def weighted(self, weights: np.ndarray) -> PairSplit:
+        """Return this split with weights of the loss, float32 `(N,)`."""
+        other = copy.copy(self)
+        other.weights = weights
+        return other
+
+    def resampled(self, rows: np.ndarray, plan: Callable[[np.ndarray], Plan]) -> PairSplit:
+        """Return the split of mixed pairs that `plan` makes from the features of `rows`."""
+        from sts_resample import resample_pairs  # which is made of this class
+
+        assert self.word_vectors is not None
+        return resample_pairs(self, self.word_vectors(), rows, plan)
 
     def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
         """Inputs are the tokens, int64 `(2n, T)`, first sentences above second, and their lengths `(2n,)`.
@@ -245,9 +267,9 @@ class PairSplit:
         Lengths stay on the CPU for `pack_padded_sequence`; `augment` is unused, text has no augmentation.
         """
         tokens, targets = self._tokens.to(device), self._targets.to(device)
-        weights = self.weights
-        if weights is not None:
-            weights = torch.tensor(weights, dtype=torch.float32, device=device)[:, None]
+        weights = None
+        if self.weights is not None:
+            weights = torch.tensor(self.weights, dtype=torch.float32, device=device)[:, None]
         for draw in draws:
             indices = torch.tensor(draw.indices)
             lengths = self._lengths[:, indices].reshape(-1)

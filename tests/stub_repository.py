@@ -9,9 +9,10 @@ import time
 
 import pytest
 import reproduce
+from reproducing import recipes, results
+from reproducing.recipes import read_tables
 
-from common import cli, recipes, results
-from common.recipes import read_tables
+from common import cli
 
 # Flags: --meet N waits until N runs of the table have begun, --hang stays until it is told to end, and
 # --deadly N kills the process that started it, the first N times.
@@ -103,9 +104,9 @@ def copy_of_the_repository(folder, rows):
     (root / "scripts").mkdir(parents=True)
     (root / "common").mkdir()
     write_repository(root, rows)
-    for file in [*(cli.ROOT / "common").glob("*.py"), *(cli.ROOT / "scripts").rglob("*.py")]:
+    for file in [*(cli.ROOT / "common").rglob("*.py"), *(cli.ROOT / "scripts").rglob("*.py")]:
         copy = root / file.relative_to(cli.ROOT)
-        copy.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
     shutil.copy(cli.ROOT / "data" / "published.csv", root / "data")
     return root

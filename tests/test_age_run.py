@@ -25,6 +25,8 @@ from common.fds import FDS
 from common.training import checkpoint, engine
 from common.training import evaluate as evaluation
 
+pytestmark = pytest.mark.slow
+
 GROUPS = ["all", "many", "medium", "few", "zero"]
 COMBINATIONS = {
     "vanilla": "",

@@ -15,6 +15,7 @@ from conftest import SHARED
 from PIL import Image
 from preparing.check import CHECKS
 from preparing.report import PROTOCOL, Report, read_protocol
+from preparing.splits import published_ids
 from preparing.sts_b import read_order
 from sts_corpus import write_corpus
 from tiny_depth import tiny_nyud2
@@ -22,7 +23,8 @@ from tiny_depth import tiny_nyud2
 from common import cli
 from common.datasets.depth import MASK, SUBSET_CSV, TEST_CSV, TRAIN_CSV, read_pairs
 from common.errors import RunFailed, UserError
-from common.splits import published_ids
+
+pytestmark = pytest.mark.slow
 
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="needs the real files")
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.datasets.depth import DEPTH_BINS, shots_of
-from common.task import Standin
+from common.datasets.standin import Standin
 
 
 def evaluator(golden, *, test=True):

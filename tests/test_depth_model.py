@@ -67,7 +67,10 @@ def test_imagenet_weights_fill_the_encoder(tmp_path):
 def test_an_old_file_without_counters_fits(tmp_path):
     state = torchvision.models.resnet18().state_dict()
     torch.save({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, tmp_path / "a.pth")
-    load_blocks(DepthEncoder("resnet18").E, tmp_path / "a.pth")
+    encoder = DepthEncoder("resnet18")
+    load_blocks(encoder.E, tmp_path / "a.pth")
+    for key, value in encoder.E.state_dict().items():
+        assert torch.equal(value, torch.tensor(0) if key.endswith("num_batches_tracked") else state[key]), key
 
 
 def test_weights_of_another_resnet_are_refused(tmp_path):

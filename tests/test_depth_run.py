@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from unittest import mock
 
+import depth_task
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +21,8 @@ from common import cli
 from common.cli import ROOT
 from common.fds import FDS
 from common.training import engine
+
+pytestmark = pytest.mark.slow
 
 METRICS = ["rmse", "mse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3"]
 COMBINATIONS = {
@@ -124,12 +128,17 @@ def test_the_best_epoch_has_the_lowest_rmse(trained):
 
 
 def test_the_rate_drops_tenfold_every_five_epochs():
-    args = train.parser().parse_args(["--epochs", "12"])
+    def rates(argv):
+        with mock.patch.object(depth_task, "run") as run:
+            train.main(argv)
+        args = run.call_args.args[1]
+        return args, [engine.learning_rate(args, epoch) for epoch in range(args.epochs)]
+
+    args, ten = rates([])
     assert (args.lr, args.weight_decay, args.batch_size, args.loss) == (1e-4, 1e-4, 32, "mse")
-    args.schedule = list(range(5, args.epochs, 5))
-    assert [engine.learning_rate(args, epoch) for epoch in (0, 4, 5, 9, 10)] == pytest.approx(
-        [1e-4, 1e-4, 1e-5, 1e-5, 1e-6]
-    )
+    assert ten == pytest.approx([1e-4] * 5 + [1e-5] * 5)
+    assert rates(["--epochs", "12"])[1] == pytest.approx([1e-4] * 5 + [1e-5] * 5 + [1e-6] * 2)
+    assert rates(["--epochs", "4", "--schedule", "2"])[1] == pytest.approx([1e-4] * 2 + [1e-5] * 2)
 
 
 def test_published_flags_and_names():

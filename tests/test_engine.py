@@ -1,99 +1,44 @@
 """The engine on a toy data set of random vectors: order of samples, steps, checks, FDS passes, failures."""
 
-import dataclasses
 import itertools
-import json
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from toy import TASK, Encoder, Vectors, history, load, run, settings_of
 
 from common import cli
-from common.bins import Bins
 from common.fds import FDS
-from common.metrics import Shots
-from common.task import Batch, Data, Task
+from common.methods import criterion as criteria
+from common.methods.criterion import Criterion
+from common.methods.smoothing import Smoothing
+from common.settings import Running, Training
+from common.task import Batch
 from common.training import checkpoint, command, engine
-from common.training.draws import STATISTICS, TRAINING, epoch_draws, evaluation_draws, training_draws
-from common.training.engine import learning_rate, out_of_patience
+from common.training.draws import EXTRA_PASS, TRAINING, epoch_draws, evaluation_draws, training_draws
+from common.training.engine import out_of_patience
 from common.training.evaluate import evaluate
+from common.training.optimizer import learning_rates, make_optimizer
 from common.training.regressor import Regressor
-
-BINS = Bins.integers(0, 9)
-
-
-class Vectors:
-    """A split of N(0, 1) vectors whose label, 0 to 9, is linear in them; remembers what was asked of it."""
-
-    def __init__(self, n, seed, lengths=None):
-        rng = np.random.default_rng(seed)
-        self.x = torch.tensor(rng.normal(size=(n, 3)), dtype=torch.float32)
-        self.labels = np.clip(np.round(4.5 + 2 * self.x[:, 0].numpy()), 0, 9).astype(np.float32)
-        self.weights, self.lengths, self.asked = None, lengths, []
-
-    def __len__(self):
-        return len(self.labels)
-
-    def batches(self, draws, *, augment, device):
-        for draw in draws:
-            self.asked.append((draw.indices.tolist(), draw.seed, augment))
-            targets = torch.tensor(self.labels[draw.indices])[:, None]
-            weights = None if self.weights is None else torch.tensor(self.weights[draw.indices])[:, None]
-            yield Batch(self.x[draw.indices], targets, weights)
-
-
-class Encoder(nn.Module):
-    feature_dim = 4
-
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.1))
-
-    def forward(self, x):
-        return self.body(x)
-
-
-def load(args):
-    train, val, test = Vectors(50, 0), Vectors(20, 1), Vectors(20, 2)
-    return Data(train, val, test, BINS, Shots(BINS, BINS.counts(train.labels), 5, 2))
 
 
 def predict(model, split, task, batch_size):
-    return evaluate(model, split, task, load(None), batch_size).rows()["prediction"].to_numpy()
+    return evaluate(model, split, task, load(), batch_size).rows()["prediction"].to_numpy()
 
 
-TASK = Task(
-    name="toy", unit="vector", fds_clip=(0.1, 10), load=load, build=lambda args, data: Encoder(),
-    key_map=(("encoder.", "net."), ("head.", "net.linear.")), metrics=("mae", "mse"), table=("mae",),
-)  # fmt: skip
-
-
-def arguments(root, *flags, **more):
-    """The arguments of a run of 7 steps an epoch and a check every 5 steps."""
-    parser = cli.Parser(prog="toy")
-    cli.add_imbalance_arguments(parser, bucket_num=10, bucket_start=0)
-    cli.add_training_arguments(
-        parser, lr=0.05, batch_size=8, loss="l1", huber_beta=1.0, schedule=[], max_grad_norm=0.0, patience=0,
-        momentum=0.0, weight_decay=0.0, val_interval=5, max_vals=4, print_freq=10, eval_model="",
-        resume_from="", must_resume=False,
-    )  # fmt: skip
-    cli.add_run_arguments(parser, seed=1)
-    words = [word for flag in flags for word in flag.split()]
-    args = parser.parse_args(["--device", "cpu", "--store_root", str(root), *words])
-    cli.resolve(args, lds_reweight="sqrt_inv")
-    vars(args).update(more)
-    return args
-
-
-def run(root, *flags, **more):
-    """Run to the end in `root`/run; returns the directory."""
-    assert command.run(TASK, arguments(root, *flags, **more), lambda args: "run") == 0
-    return root / "run"
+def smoothing(tmp_path, *flags, **buffers):
+    """The FDS method of a run, with some of its buffers filled."""
+    method = Smoothing(settings_of(tmp_path, "--fds --start_smooth 0", *flags), TASK)
+    method.build(4, load())
+    for name, value in buffers.items():
+        getattr(method.statistics, name).fill_(value)
+    return method
 
 
 @pytest.fixture
@@ -109,16 +54,7 @@ def trainings(monkeypatch):
     return made
 
 
-def history(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
 # The published rule of stopping, and the schedule
-
-
-def published_stop(history, patience):
-    """sts-b-dir/trainer.py of the published code, lines 56 and 65 to 67, at its last check."""
-    return len(history) > patience + 1 and max(history[-(patience + 1) :]) == history[-1]
 
 
 def test_patience_stops_at_the_worst_of_the_last_eleven_from_the_twelfth_check_on():
@@ -135,9 +71,16 @@ def test_patience_stops_at_the_worst_of_the_last_eleven_from_the_twelfth_check_o
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.integers(0, 5).map(float), max_size=20), st.integers(1, 12))
-def test_patience_is_the_published_rule(history, patience):
-    assert out_of_patience(history, patience) == published_stop(history, patience)
+@given(st.lists(st.integers(0, 5).map(float), min_size=1, max_size=20), st.integers(1, 12))
+def test_patience_ends_at_a_check_as_bad_as_the_worst_of_those_before_it(history, patience):
+    """sts-b-dir/trainer.py of the published code, lines 56 and 65 to 67; older checks do not matter."""
+    older, recent = history[:-patience], history[-patience:]
+    worst = max(recent)
+    for shift in (-100, 0, 100):
+        checks = [value + shift for value in older] + recent
+        assert not out_of_patience([*checks, worst - 1], patience)
+        for last in (worst, worst + 1):
+            assert out_of_patience([*checks, last], patience) is (len(history) > patience)
 
 
 def test_a_run_stops_when_it_is_out_of_patience(tmp_path, monkeypatch):
@@ -156,9 +99,10 @@ def test_a_run_stops_when_it_is_out_of_patience(tmp_path, monkeypatch):
 
 
 def test_the_learning_rate_drops_tenfold_at_each_milestone(tmp_path):
-    args = arguments(tmp_path, "--lr 0.5 --schedule 2 4")
-    assert [learning_rate(args, epoch) for epoch in range(6)] == pytest.approx(
-        [0.5] * 2 + [0.05] * 2 + [0.005] * 2
+    training = settings_of(tmp_path, "--lr 0.5 --schedule 2 4")[Training]
+    model = Regressor(Encoder(), nn.Linear(4, 1))
+    assert [learning_rates(training, model, epoch, 6) for epoch in range(6)] == pytest.approx(
+        np.repeat([[0.5], [0.05], [0.005]], 2, axis=0)
     )
     path = run(tmp_path, "--lr 0.5 --schedule 2", val_interval=7, max_vals=3)
     assert [record["lr"] for record in history(path)] == pytest.approx([0.5, 0.5, 0.05])
@@ -183,7 +127,8 @@ def one_step(tmp_path, trainings, *flags, scale=1.0, **more):
     """How far one SGD step with rate 1 moves all weights: the gradient that reached the optimiser."""
     run(tmp_path, "--optimizer sgd --lr 1", *flags, **more | {"val_interval": 1, "max_vals": 1})
     training = trainings.pop()
-    training.criterion = lambda *args, real=training.criterion, **how: scale * real(*args, **how)
+    method = training.regressor.methods["criterion"]
+    method.criterion = lambda *args, real=method.criterion, **how: scale * real(*args, **how)
     before = [p.detach().clone() for p in training.regressor.parameters()]
     batch = next(
         training.data.train.batches(evaluation_draws(training.data.train, 50), augment=True, device=None)
@@ -203,19 +148,19 @@ def test_gradients_are_clipped(tmp_path, trainings):
 def test_weights_reach_the_loss(tmp_path, monkeypatch):
     seen = []
 
-    def spy(task, args):
+    def spy(*_):
         def criterion(outputs, targets, *, weights):
             seen.append((targets.clone(), None if weights is None else weights.clone()))
             return ((outputs - targets) ** 2 * (1 if weights is None else weights)).mean()
 
         return criterion
 
-    monkeypatch.setattr(engine, "make_criterion", spy)
+    monkeypatch.setattr(criteria, "make_criterion", spy)
     run(tmp_path / "none", max_vals=1)
     assert all(weights is None for _, weights in seen)
     seen.clear()
     run(tmp_path / "inverse", "--reweight inverse", val_interval=7, max_vals=1)
-    labels = load(None).train.labels.astype(int)
+    labels = load().train.labels.astype(int)
     counts = np.bincount(labels, minlength=10)
     expected = torch.tensor(1 / counts[labels] / np.mean(1 / counts[labels]), dtype=torch.float32)
     targets, weights = (torch.cat(parts).squeeze(1) for parts in zip(*seen, strict=True))
@@ -233,20 +178,21 @@ def test_weights_change_what_is_learnt(tmp_path):
 
 
 def test_targets_are_scaled_for_the_loss_and_predictions_back(tmp_path, monkeypatch):
-    seen, task = [], dataclasses.replace(TASK, target_scale=10.0)
+    seen, task = [], toy.with_changes(target_scale=10.0)
 
-    def spy(task, args):
+    def spy(*_):
         return lambda outputs, targets, weights: seen.append(targets) or (outputs - targets).abs().mean()
 
-    monkeypatch.setattr(engine, "make_criterion", spy)
-    args = arguments(tmp_path, val_interval=7, max_vals=1)
-    assert command.run(task, args, lambda args: "run") == 0
+    monkeypatch.setattr(criteria, "make_criterion", spy)
+    run(tmp_path, task=task, val_interval=7, max_vals=1)
     assert torch.cat(seen).sort(0).values.squeeze(1).tolist() == pytest.approx(
-        sorted(load(None).train.labels / 10)
+        sorted(load().train.labels / 10)
     )
-    model = Regressor(Encoder(), nn.Linear(4, 1))
-    split = Vectors(20, 2)
-    np.testing.assert_allclose(predict(model, split, task, 8), 10 * predict(model, split, TASK, 8), rtol=1e-6)
+    encoder, head, split = Encoder(), nn.Linear(4, 1), Vectors(20, 2)
+    plain, scaled = Regressor(encoder, head), Regressor(encoder, head, target_scale=10.0)
+    np.testing.assert_allclose(
+        predict(scaled, split, task, 8), 10 * predict(plain, split, TASK, 8), rtol=1e-6
+    )
 
 
 # Failures
@@ -254,10 +200,10 @@ def test_targets_are_scaled_for_the_loss_and_predictions_back(tmp_path, monkeypa
 
 def failing(monkeypatch, step, fail):
     """Make the loss of one step `fail(loss, outputs)`."""
-    real, count = engine.make_criterion, itertools.count(1)
+    real, count = criteria.make_criterion, itertools.count(1)
 
-    def make(task, args):
-        loss_of = real(task, args)
+    def make(*how):
+        loss_of = real(*how)
 
         def criterion(outputs, *args, **how):
             loss = loss_of(outputs, *args, **how)
@@ -265,11 +211,11 @@ def failing(monkeypatch, step, fail):
 
         return criterion
 
-    monkeypatch.setattr(engine, "make_criterion", make)
+    monkeypatch.setattr(criteria, "make_criterion", make)
 
 
 def fail_in(tmp_path, capsys):
-    code = cli.run_command("toy", lambda: command.run(TASK, arguments(tmp_path), lambda args: "run"))
+    code = cli.run_command("toy", lambda: command.run(TASK, settings_of(tmp_path)))
     told = capsys.readouterr().err
     assert code == 1
     assert told.count("\n") == 1
@@ -285,7 +231,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_spares_the_checkpoint(
     told = fail_in(tmp_path, capsys)
     last = tmp_path / "run" / "ckpt.pth.tar"
     assert told == (
-        f"toy: error: the loss is {value} at step {step} (epoch {epoch}); "
+        f"toy: error: the loss l1 is {value} at step {step} (epoch {epoch}); "
         f"the last good checkpoint is {last}; try a smaller --lr\n"
     )
     content = checkpoint.load(last)
@@ -302,7 +248,7 @@ def test_a_failure_before_the_first_checkpoint_promises_none(tmp_path, monkeypat
     told = fail_in(tmp_path, capsys)
     assert (
         told
-        == "toy: error: the loss is nan at step 2 (epoch 0); there is no checkpoint yet; try a smaller --lr\n"
+        == "toy: error: the loss l1 is nan at step 2 (epoch 0); there is no checkpoint yet; try a smaller --lr\n"
     )
 
 
@@ -333,7 +279,7 @@ def indices(draws):
 def test_every_sample_comes_once_an_epoch(n, batch_size, seed, by_length):
     lengths = np.random.default_rng(seed).integers(1, 50, n) if by_length else None
     split = Vectors(n, 0, lengths)
-    for epoch, purpose in itertools.product((0, 3), (TRAINING, STATISTICS)):
+    for epoch, purpose in itertools.product((0, 3), (TRAINING, EXTRA_PASS)):
         draws = epoch_draws(split, batch_size, seed, epoch, purpose)
         assert sorted(itertools.chain(*indices(draws))) == list(range(n))
         sizes = sorted((len(draw.indices) for draw in draws), reverse=True)
@@ -351,10 +297,24 @@ def test_draws_follow_from_seed_epoch_and_purpose(lengths):
         draws = epoch_draws(split, 8, *how)
         return indices(draws), [draw.seed for draw in draws]
 
-    assert drawn(1, 2, TRAINING) == drawn(1, 2, TRAINING)
-    told = [drawn(*how) for how in itertools.product((1, 2), (0, 1, 2), (TRAINING, STATISTICS))]
+    told = [drawn(*how) for how in itertools.product((1, 2), (0, 1, 2), (TRAINING, EXTRA_PASS))]
     for part in (0, 1):
         assert len({str(draw[part]) for draw in told}) == len(told) == 12
+
+
+def test_draws_are_those_of_the_runs_before():
+    """Recorded: with other draws no run could be repeated, and a resumed one would change its order."""
+    plain, by_length = Vectors(100, 0), Vectors(100, 0, np.arange(100) % 17 + 1)
+    recorded = [
+        (plain, TRAINING, [47, 77, 8, 46, 71, 41, 91, 18], [214903566, 740515308]),
+        (plain, EXTRA_PASS, [31, 86, 84, 20, 75, 96, 82, 24], [498560374, 246480021]),
+        (by_length, TRAINING, [89, 38, 4, 55, 21, 72, 22, 5], [1268190169, 84205862]),
+        (by_length, EXTRA_PASS, [26, 60, 94, 43, 10, 78, 44, 61], [1804218853, 1749142179]),
+    ]
+    for split, purpose, first, seeds in recorded:
+        draws = epoch_draws(split, 8, 1, 2, purpose)
+        assert draws[0].indices.tolist() == first
+        assert [draw.seed for draw in draws[:2]] == seeds
 
 
 @settings(max_examples=20, deadline=None)
@@ -388,7 +348,7 @@ def test_batches_of_like_length_pad_far_less_than_random_ones():
 def test_predictions_are_in_the_order_of_the_split():
     model, plain = Regressor(Encoder(), nn.Linear(4, 1)), Vectors(50, 0)
     sorted_by_length = Vectors(50, 0, np.random.default_rng(0).integers(1, 9, 50))
-    expected = model.eval()(plain.x)[0].detach().squeeze(1).numpy()
+    expected = model.eval().predict(plain.x).mean.detach().squeeze(1).numpy()
     for split, size in ((plain, 7), (sorted_by_length, 7), (sorted_by_length, 50)):
         np.testing.assert_allclose(predict(model, split, TASK, size), expected, rtol=1e-5)
         assert all(augment is False for *_, augment in split.asked)
@@ -433,12 +393,12 @@ def test_statistics_need_the_end_of_an_epoch(tmp_path, monkeypatch):
     assert updates == []
 
 
-def test_evaluation_does_not_use_fds(monkeypatch):
-    model = Regressor(Encoder(), nn.Linear(4, 1), FDS(4, 10, 0, start_smooth=0)).train()
-    model.FDS.running_mean_last_epoch.fill_(3)
-    model.FDS.smoothed_mean_last_epoch.fill_(8)
+def test_evaluation_does_not_use_fds(tmp_path, monkeypatch):
+    method = smoothing(tmp_path, running_mean_last_epoch=3, smoothed_mean_last_epoch=8)
+    model = Regressor(Encoder(), nn.Linear(4, 1), [method]).train()
     split = Vectors(20, 2)
-    calibrated = model(split.x, torch.tensor(split.labels)[:, None], 5)[0]
+    batch = Batch(split.x, torch.tensor(split.labels)[:, None], None)
+    calibrated = model.head(model.see(batch, 5).features)
     preds = predict(model, split, TASK, 8)
     plain = model.head(model.encoder(split.x)).detach().squeeze(1).numpy()
     np.testing.assert_allclose(preds, plain, rtol=1e-5)
@@ -448,12 +408,15 @@ def test_evaluation_does_not_use_fds(monkeypatch):
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
-def test_features_for_the_statistics_are_raw_in_the_paper_s_variant_alone(variant):
-    fds = FDS(4, 10, 0, start_smooth=0, variant=variant)
-    fds.smoothed_mean_last_epoch.fill_(8)
-    encoder = nn.Identity()
-    x, labels = torch.randn(6, 4), torch.arange(6.0)[:, None]
-    _, features = Regressor(encoder, nn.Linear(4, 1), fds).train()(x, labels, 5)
+def test_features_for_the_statistics_are_raw_in_the_paper_s_variant_alone(tmp_path, monkeypatch, variant):
+    method = smoothing(tmp_path, f"--fds_variant {variant}", smoothed_mean_last_epoch=8)
+    x, labels, collected = torch.randn(6, 4), torch.arange(6.0)[:, None], []
+    model = Regressor(nn.Identity(), nn.Linear(4, 1), [method]).train()
+    seen = model.see(Batch(x, labels, None), 5)
+    monkeypatch.setattr(FDS, "collect", lambda self, features, labels: collected.append(features))
+    monkeypatch.setattr(FDS, "update", lambda *_: None)
+    method.end_of_epoch(5, lambda what: iter([seen]))
+    (features,) = collected
     assert torch.equal(features, x) is (variant == "paper")
     if variant == "released":
         torch.testing.assert_close(features, x + 8)
@@ -479,8 +442,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
 def test_a_negative_seed_is_a_random_one_and_is_told(tmp_path, capsys):
     names = []
     for _ in range(2):
-        args = arguments(tmp_path, "--seed -1 --max_grad_norm 0", max_vals=1)
-        assert command.run(TASK, args, lambda args: names.append(f"s{args.seed}") or names[-1]) == 0
+        drawn = settings_of(tmp_path, "--seed -1 --max_grad_norm 0", max_vals=1)
+        names.append(f"s{drawn[Running].seed}")
+        assert command.run(toy.with_changes(run_name=lambda *_: names[-1]), drawn) == 0
     assert names[0] != names[1]
     assert all(1 <= int(name[1:]) <= 10_000 for name in names)
     assert f"seed {names[0][1:]}, device cpu" in capsys.readouterr().out
@@ -490,10 +454,10 @@ def test_a_negative_seed_is_a_random_one_and_is_told(tmp_path, capsys):
     ("flag", "kind", "decay"), [("adam", torch.optim.Adam, 0.5), ("sgd", torch.optim.SGD, 0.25)]
 )
 def test_weight_decay_is_the_task_s_with_adam_and_the_flag_s_with_sgd(tmp_path, flag, kind, decay):
-    args = arguments(tmp_path, f"--optimizer {flag}", weight_decay=0.25, momentum=0.5)
+    training = settings_of(tmp_path, f"--optimizer {flag}", weight_decay=0.25, momentum=0.5)[Training]
     model = Regressor(Encoder(), nn.Linear(4, 1))
     model.encoder.requires_grad_(False)
-    optimizer = engine.make_optimizer(dataclasses.replace(TASK, adam_weight_decay=0.5), args, model)
+    optimizer = make_optimizer(toy.with_changes(adam_weight_decay=0.5), training, model)
     assert type(optimizer) is kind
     (group,) = optimizer.param_groups
     assert group["weight_decay"] == decay
@@ -512,23 +476,26 @@ def test_the_best_checkpoint_is_that_of_the_selecting_metric(tmp_path, loss, sel
 def test_betas_reach_the_losses(tmp_path):
     error = torch.tensor([[0.5], [2.0]])
     zero = torch.zeros(2, 1)
-    huber = engine.make_criterion(TASK, arguments(tmp_path, "--loss huber --huber_beta 4"))
+    huber = Criterion(settings_of(tmp_path, "--loss huber --huber_beta 4"), TASK).criterion
     torch.testing.assert_close(huber(error, zero), (error**2 / 8).mean())
-    focal = engine.make_criterion(TASK, arguments(tmp_path, "--loss focal_l1"))
+    focal = Criterion(settings_of(tmp_path, "--loss focal_l1"), TASK).criterion
     expected = (error * (2 * torch.sigmoid(0.2 * error) - 1)).mean()
     torch.testing.assert_close(focal(error, zero), expected)
 
 
-def test_the_training_loss_of_a_record_is_the_mean_since_the_last_check(tmp_path, monkeypatch):
-    losses, real = [], engine.Run.step
+def test_11_10_the_training_loss_of_a_record_is_the_mean_over_samples_since_the_last_check(
+    tmp_path, monkeypatch
+):
+    losses, sizes, real = [], [], engine.Run.step
 
     def spy(self, *args):
-        losses.append(float(loss := real(self, *args)))
+        sizes.append(len(args[0].targets))
+        losses.append(float((loss := real(self, *args))["l1"]))
         return loss
 
     monkeypatch.setattr(engine.Run, "step", spy)
     records = history(run(tmp_path, print_freq=3))
     assert [record["train_loss"] for record in records] == pytest.approx(
-        [np.mean(losses[i : i + 5]) for i in range(0, 20, 5)]
+        [np.average(losses[i : i + 5], weights=sizes[i : i + 5]) for i in range(0, 20, 5)]
     )
     assert [record["epoch"] for record in records] == pytest.approx([5 / 7, 10 / 7, 15 / 7, 20 / 7], abs=1e-4)

@@ -210,9 +210,23 @@ def test_memory_of_the_stream_does_not_grow():
 def test_state_has_the_published_names_and_shapes():
     state = FDS(7, 100, 3).state_dict()
     assert set(state) == {*BUFFERS, "epoch"}
-    assert state["running_mean"].shape == (97, 7)
-    fresh = FDS(7, 100, 3)
-    fresh.load_state_dict(trained(dim=7).state_dict() | state)
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    assert shapes == dict.fromkeys(BUFFERS, (97, 7)) | {"num_samples_tracked": (97,), "epoch": (1,)}
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_a_loaded_state_calibrates_and_goes_on_as_the_saved_one(variant):
+    saved, loaded = trained(variant), FDS(4, 12, 2, variant=variant)
+    features, labels = torch.randn(60, 4), torch.randint(0, 15, (60,)).float()
+    assert not torch.allclose(loaded.smooth(features, labels, 5), saved.smooth(features, labels, 5))
+    loaded.load_state_dict(saved.state_dict())
+    for epoch in (3, 4):
+        for fds in (saved, loaded):
+            fds.update_last_epoch_stats(epoch)
+            fds.update_running_stats(features, labels, epoch)
+        assert torch.equal(loaded.smooth(features, labels, 5), saved.smooth(features, labels, 5))
+    assert all(torch.equal(loaded.get_buffer(name), saved.get_buffer(name)) for name in saved.state_dict())
+    assert loaded.epoch == 4
 
 
 def test_reset_forgets():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED
+from golden_counts import agedb_train_counts, labels_with, nyud2_train_counts, sts_train_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
@@ -21,6 +22,8 @@ from common.lds import (
     sample_weights,
     smooth_counts,
 )
+
+STS_TRAIN = SHARED / "data" / "sts-b" / "train_new.tsv"
 
 
 def published_key(key):
@@ -49,15 +52,61 @@ def test_windows_are_symmetric_with_maximum_1(kernel, half, sigma):
     np.testing.assert_allclose(window, window[::-1], atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel", KERNELS[len(PUBLISHED_KERNELS) :])
+def cosines(*amplitudes):
+    """A sum of cosines over the window, from its middle (0) to its ends (-1 and 1)."""
+    return lambda x, ks: sum(a * np.cos(k * np.pi * x) for k, a in enumerate(amplitudes))
+
+
+def parzen(x, ks):
+    at = np.abs(x) * (ks - 1) / ks
+    return np.where(at <= (ks - 1) / ks / 2, 1 - 6 * at**2 + 6 * at**3, 2 * (1 - at) ** 3)
+
+
+def taylor(x, ks, terms=4, decibels=30):
+    """Carrara and Goodman, Spotlight Synthetic Aperture Radar, appendix D.2."""
+    a2 = (np.arccosh(10 ** (decibels / 20)) / np.pi) ** 2
+    scale, m = terms**2 / (a2 + (terms - 0.5) ** 2), np.arange(1, terms)
+    window = np.ones(ks)
+    for k in m:
+        above = np.prod(1 - k**2 / scale / (a2 + (m - 0.5) ** 2))
+        below = np.prod([1 - k**2 / j**2 for j in m if j != k])
+        window += (-1) ** (k + 1) * above / below * np.cos(np.pi * k * x * (ks - 1) / ks)
+    return window
+
+
+# Of x, from -1 to 1 over the window, and its size; sigma is 2.
+FORMULAS = {
+    "barthann": lambda x, ks: 0.62 - 0.24 * np.abs(x) + 0.38 * np.cos(np.pi * x),
+    "bartlett": lambda x, ks: 1 - np.abs(x),
+    "blackman": cosines(0.42, 0.5, 0.08),
+    "blackmanharris": cosines(0.35875, 0.48829, 0.14128, 0.01168),
+    "bohman": lambda x, ks: (1 - np.abs(x)) * np.cos(np.pi * x) + np.sin(np.pi * np.abs(x)) / np.pi,
+    "boxcar": lambda x, ks: np.ones(ks),
+    "cosine": lambda x, ks: np.cos(np.pi / 2 * x * (ks - 1) / ks),
+    "exponential": lambda x, ks: np.exp(-np.abs(x) * (ks - 1) / 2 / 2),
+    "general_gaussian": lambda x, ks: np.exp(-((x * (ks - 1) / 2) ** 2) / 2 / 2**2),
+    "hamming": cosines(0.54, 0.46),
+    "hann": cosines(0.5, 0.5),
+    "lanczos": lambda x, ks: np.sinc(x),
+    "nuttall": cosines(0.3635819, 0.4891775, 0.1365995, 0.0106411),
+    "parzen": parzen,
+    "taylor": taylor,
+    "tukey": lambda x, ks: np.where(np.abs(x) <= 0.5, 1, (1 - np.cos(2 * np.pi * np.abs(x))) / 2),
+}
+
+
+def test_every_other_window_has_a_formula():
+    assert set(FORMULAS) == set(KERNELS) - set(PUBLISHED_KERNELS)
+
+
+@pytest.mark.parametrize("kernel", FORMULAS)
 @pytest.mark.parametrize("ks", [1, 5, 9])
-def test_other_windows_are_those_of_scipy(kernel, ks):
-    parameters = {"exponential": {"tau": 2.0}, "general_gaussian": {"p": 1, "sig": 2.0}}.get(kernel, {})
-    window = getattr(signal.windows, kernel)(ks, **parameters)
+def test_other_windows_are_those_of_their_names(kernel, ks):
+    expected = FORMULAS[kernel](np.linspace(-1, 1, ks) if ks > 1 else np.zeros(1), ks)
     ours = get_lds_kernel_window(kernel, ks, 2)
-    np.testing.assert_allclose(ours, window / window.max(), atol=1e-12)
+    np.testing.assert_allclose(ours, expected / expected.max(), atol=1e-12)
     in_fds = FDS(2, kernel=kernel, ks=ks, sigma=2).kernel_window
-    np.testing.assert_allclose(in_fds, window / window.sum(), atol=1e-7)
+    np.testing.assert_allclose(in_fds, expected / expected.sum(), atol=1e-7)
 
 
 def test_every_symmetric_window_of_scipy_is_there_unless_it_cannot_be():
@@ -107,34 +156,39 @@ def test_bad_kernels_are_refused(kernel, ks, sigma):
         get_lds_kernel_window(kernel, ks, sigma)
 
 
-def agedb_counts():
-    """The label histogram of AgeDB-DIR's training split, a fact, in the form that the weights pin down."""
-    path = SHARED / "data" / "agedb" / "agedb.csv"
-    if not path.exists():
-        pytest.skip("needs the real agedb.csv")
-    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
-    return np.array([int(age) for age, _, split in rows if split == "train"], np.float32)
-
-
 def test_agedb_weights(golden):
-    labels = agedb_counts()
+    bins, counts = Bins.integers(0, 120), agedb_train_counts()
+    labels = labels_with(counts, bins)
     assert len(labels) == 12_208
     for key, published in json.loads((golden / "agedb_weights.json").read_text()).items():
-        how = published_key(key)
-        ours = sample_weights(labels, Bins.integers(0, 120), clip_counts=(5, 1000), **how)
+        assert {int(age) for age in published} == set(np.flatnonzero(counts)), key
+        ours = sample_weights(labels, bins, clip_counts=(5, 1000), **published_key(key))
         for age, weight in published.items():
-            assert ours[labels == int(age)][0] == pytest.approx(weight, rel=1e-5), (key, age)
+            assert ours[labels.astype(int) == int(age)] == pytest.approx(weight, rel=1e-5), (key, age)
 
 
 def test_sts_weights(golden):
-    path = SHARED / "data" / "sts-b" / "train_new.tsv"
+    """The published weights are of the first and the last 200 rows; their four weights say each row's bin."""
+    published = json.loads((golden / "sts_weights.json").read_text())
+    bins, counts = Bins.uniform(0, 5, 50), sts_train_counts()
+    assert published.pop("counts") == counts.tolist()
+    labels = labels_with(counts, bins)
+    fits = np.ones((400, bins.num), bool)
+    for key, weights in published.items():
+        ours = sample_weights(labels, bins, **published_key(key))
+        of_bin = ours[np.searchsorted(bins.index(labels), np.arange(bins.num))]
+        fits &= np.isclose(np.array(weights)[:, None], of_bin[None], rtol=1e-5)
+    assert (fits.sum(1) == 1).all(), "each row is of one bin, and the same one under every scheme"
+    assert (np.bincount(fits.argmax(1), minlength=bins.num) <= counts).all()
+
+
+@pytest.mark.skipif(not STS_TRAIN.exists(), reason="needs the real train_new.tsv")
+def test_the_real_sts_scores_get_the_published_weights_in_their_order(golden):
+    """Beyond the check above: which row is in which bin, from the score as the file has it."""
     published = json.loads((golden / "sts_weights.json").read_text())
     counts = np.array(published.pop("counts"))
-    if not path.exists():
-        pytest.skip("needs the real train_new.tsv")
-    scores = np.array(
-        [float(line.rstrip("\n").split("\t")[9]) for line in path.open().readlines()[1:]], np.float32
-    )
+    lines = STS_TRAIN.read_text(encoding="utf-8").split("\n")[1:]
+    scores = np.array([float(line.split("\t")[9]) for line in lines if line], np.float32)
     bins = Bins.uniform(0, 5, 50)
     assert np.array_equal(bins.counts(scores), counts)
     for key, weights in published.items():
@@ -142,18 +196,10 @@ def test_sts_weights(golden):
         np.testing.assert_allclose(np.concatenate([ours[:200], ours[-200:]]), weights, rtol=1e-5)
 
 
-def test_sts_bin_weights_from_counts_alone(golden):
-    """What stands of the check above on a machine without the real data: each weight is some bin's."""
-    published = json.loads((golden / "sts_weights.json").read_text())
-    counts = np.array(published.pop("counts"))
-    for key, weights in published.items():
-        ours = bin_weights(counts, **published_key(key))
-        assert np.isclose(np.array(weights)[:, None], ours[None], rtol=1e-5).any(1).all(), key
-
-
 def test_nyu_weights(golden):
     published = json.loads((golden / "nyu_weights.json").read_text())
-    counts = np.array(published.pop("counts"), np.int64)
+    counts = nyud2_train_counts()
+    assert published.pop("counts") == counts.tolist()
     assert counts.sum() == 3_513_286_656
     for key, weights in published.items():
         ours = bin_weights(counts[7:], border="reflect", **published_key(key))

@@ -9,14 +9,16 @@ import sys
 import termios
 
 import pytest
-from reproducing import live
+from reproducing import live, recipes
 from stub_repository import (
     PROG,
     copy_of_the_repository,
     work_in_repository,
 )  # fmt: skip
 
-from common import cli, recipes
+from common import cli
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

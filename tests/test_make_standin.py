@@ -16,9 +16,11 @@ from PIL import Image
 from standin import text as standin_text
 
 from common import cli
+from common.datasets.standin import read_standin
 from common.errors import UserError
 from common.report import stop_logging
-from common.task import read_standin
+
+pytestmark = pytest.mark.slow
 
 PROG = "scripts/make_standin.py"
 AGEDB = ["agedb", "--scale", "0.002", "--img_size", "16"]  # 119 faces: some of each age

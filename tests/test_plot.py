@@ -7,21 +7,23 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pandas as pd
-import plot
 import pytest
 from drawn import TRAINING, call, drawn, legend, write_data, write_run
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
-from plotting import finished_runs
+from plotting import finished_runs, pictures
 from plotting.figures import LINES
 from plotting.figures_of_tables import BEST, WORST
+from preparing.splits import COLOURS
+from reproducing import recipes, results
+from reproducing.recipes import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common import cli, recipes, results
+from common import cli
 from common.lds import get_lds_kernel_window
-from common.recipes import Table
-from common.splits import COLOURS
+
+pytestmark = pytest.mark.slow
 
 METHODS = {
     "Vanilla": {},
@@ -291,7 +293,7 @@ def root(tmp_path, monkeypatch):
     """A repository with data, recipes of one table, and no run yet."""
     for module in (cli, recipes, results, finished_runs):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(plot, "find_table", lambda name, scale: {"t": TABLE}[name])
+    monkeypatch.setattr(pictures, "find_table", lambda name, scale: {"t": TABLE}[name])
     write_data(tmp_path / "data/x")
     return tmp_path
 

@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from preparing import agedb
+from preparing.splits import balanced_split, blob_id, read_rows
 from preparing.variants import PEAK_REACH, Variant, parse_ages, spans
 from tiny_faces import call, command, run_dir
 
 from common import cli
 from common.errors import UserError
-from common.splits import balanced_split, blob_id, read_rows
+
+pytestmark = pytest.mark.slow
 
 REAL = SHARED / "data" / "agedb" / "agedb.csv"
 needs_real = pytest.mark.skipif(not REAL.exists(), reason="needs the real agedb.csv")
@@ -230,7 +232,7 @@ def test_failed_write_leaves_the_old_file(small, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("common.splits.write_rows", fail)
+    monkeypatch.setattr("preparing.splits.write_rows", fail)
     with pytest.raises(UserError, match=r"agedb\.csv: cannot be written \(No space"):
         run(root, "--overwrite", order=order)
     assert out.read_text() == "old"

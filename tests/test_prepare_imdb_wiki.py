@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from preparing import imdb_wiki
 from preparing.imdb_wiki import ages_of, rows_of_mat
+from preparing.splits import balanced_split
 from scipy.io import savemat
 from tiny_faces import call, command, read_csv, run_dir
 
 from common import cli
 from common.errors import UserError
-from common.splits import balanced_split
 
 NAN, INF = float("nan"), float("inf")
 JANUARY_1950 = 711_858 + 366  # MATLAB's day of 1950-01-01 (Python's ordinal is 366 less)
@@ -275,9 +275,9 @@ def test_ctrl_c_leaves_nothing_behind(raw):
     """The signal comes while the histogram is drawn, between the two files."""
     folder, _ = raw
     code = (
-        "import common.splits, prepare, time, sys\n"
+        "import preparing.splits, prepare, time, sys\n"
         "def slow(*_, **__): print('drawing', flush=True); time.sleep(60)\n"
-        "common.splits.write_rows = slow\n"
+        "preparing.splits.write_rows = slow\n"
         f"sys.exit(prepare.main(['imdb-wiki', '--data_dir', {str(folder)!r}]))"
     )
     before = sorted(folder.iterdir())

@@ -28,8 +28,10 @@ from common.datasets.depth import (
     TRAIN_CSV,
     read_pairs,
 )
+from common.datasets.standin import Standin
 from common.report import stop_logging
-from common.task import Standin
+
+pytestmark = pytest.mark.slow
 
 OURS = (COUNTS, HISTOGRAM, SUBSET_CSV, MASK)
 BIN_OF_LEVEL = DEPTH_BINS.index(np.arange(256, dtype=np.float32) / np.float32(255) * np.float32(10))

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 import reproduce
+import torch
 from reproducing import launch
+from reproducing.recipes import read_tables
+from reproducing.results import read_result
 from stub_repository import (
     NAME,
     PROG,
@@ -23,7 +26,9 @@ from stub_repository import (
     work_in_repository,
 )  # fmt: skip
 
-from common.recipes import read_tables
+from common.errors import UserError
+
+pytestmark = pytest.mark.slow
 
 TABLES = read_tables()
 
@@ -88,7 +93,7 @@ def test_a_dry_run_prints_whole_commands_and_runs_none(capsys, monkeypatch):
 
 @pytest.mark.parametrize(("gpu", "scale"), [(True, "paper"), (False, "small")])
 def test_without_scale_the_machine_decides(gpu, scale, capsys, monkeypatch):
-    monkeypatch.setattr(reproduce.torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     assert call("--table", "3", "--rows", "Vanilla", "--dry-run") == 0
     assert f"--store_root checkpoint/sts-b-{scale}/vanilla" in capsys.readouterr().out
 
@@ -252,13 +257,13 @@ def test_each_job_has_a_gpu_where_there_are_gpus(repository, monkeypatch):
 
 @pytest.mark.parametrize(("visible", "found"), [(None, ["0", "1"]), ("6,7", ["6", "7"])])
 def test_the_gpus_are_those_that_this_process_may_use(visible, found, monkeypatch):
-    monkeypatch.setattr(launch.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert launch.gpus() == found
-    monkeypatch.setattr(launch.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert launch.gpus() == []
 
 
@@ -319,6 +324,19 @@ def test_a_result_that_is_cut_short_is_named_and_its_cell_run_again(repository, 
     assert f"{result_path(root, 'a')}: is cut short; A, seed 0 is run again\n" in capsys.readouterr().out
     assert (starts(root, "a"), starts(root, "b")) == (2, 1)
     assert result(root, "a")["value"] == "1"
+
+
+@pytest.mark.parametrize("shots", ['{"all": {"n": 1, "mae": NaN}}', '{"all": {"mae": 1}}', "[1]"])
+def test_11_17_a_result_that_is_damaged_is_named_and_its_cell_run_again(repository, shots, capsys):
+    root = repository({"A": "--value 1"})
+    assert call("--table", "t-small") == 0
+    result_path(root, "a").write_text(f'{{"command": "", "checkpoint": "x", "shots": {shots}}}')
+    with pytest.raises(UserError, match=r"a\.seed0\.json: is damaged .*; run scripts/reproduce\.py again"):
+        read_result(next(read_tables()[NAME].cells()))
+    capsys.readouterr()
+    assert call("--table", "t-small") == 0
+    assert f"{result_path(root, 'a')}: is damaged; A, seed 0 is run again\n" in capsys.readouterr().out
+    assert (starts(root, "a"), result(root, "a")["value"]) == (2, "1")
 
 
 def test_a_result_without_command_or_predictions_is_run_again(repository, capsys):

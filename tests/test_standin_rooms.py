@@ -29,9 +29,11 @@ from common.datasets.depth import (
     read_pairs,
     scene,
 )
+from common.datasets.standin import read_standin
 from common.report import stop_logging
-from common.task import read_standin
 from common.training import engine
+
+pytestmark = pytest.mark.slow
 
 SCALE = 0.001  # 51 training images; there are never fewer than 32 test images
 REAL = nyud2.published_counts().counts
@@ -102,7 +104,7 @@ def plain_room(*boxes, size=(6.0, 6.0, 4.0), material="plaster", lamp=(3.0, 3.0,
     skins = np.tile(np.array(MATERIALS[material], np.float32), (surfaces, 1))
     origins = np.concatenate([np.zeros((rooms.SHELL, 3), np.float32), boxes[:, 0]])
     grey, floor = np.full((surfaces, 3), 0.5, np.float32), rooms.floor_shadows(size, boxes)
-    return rooms.Room(size, boxes, origins, grey, skins, floor, lamp, 1e6)
+    return rooms.Room(1e6, size, boxes, origins, grey, skins, floor, lamp)
 
 
 def points_of(hits):

@@ -12,7 +12,8 @@ import time
 
 import pytest
 import sts_corpus
-from reproducing import launch, sweep
+from reproducing import launch, recipes, results, sweep
+from reproducing.recipes import read_tables
 from reproducing.table_text import markdown
 from stub_repository import (
     NAME,
@@ -29,8 +30,9 @@ from stub_repository import (
     work_in_repository,
 )  # fmt: skip
 
-from common import cli, recipes, results
-from common.recipes import read_tables
+from common import cli
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

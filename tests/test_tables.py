@@ -6,13 +6,13 @@ import re
 import pandas as pd
 import pytest
 import tables
-from reproducing import claims
+from reproducing import claims, recipes, results
+from reproducing.recipes import Claim, Table, read_tables
 from reproducing.table_numbers import numbers, paper_number, published, rows_of
 from reproducing.table_text import as_csv, escaped, latex, markdown
 
-from common import cli, recipes, results
+from common import cli
 from common.errors import UserError
-from common.recipes import Claim, Table, read_tables
 
 PROG = "scripts/tables.py"
 ROOT = cli.ROOT

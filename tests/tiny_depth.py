@@ -11,6 +11,8 @@ from PIL import Image
 
 from common import cli
 from common.datasets.depth import DEPTH_BINS, counted_depth
+from common.settings import Running
+from common.training.command import run_name, settings_of
 
 torch.set_num_threads(1)  # so small a model is slower on two, and a forked child must not inherit a pool
 
@@ -93,6 +95,5 @@ def call(argv: list[str]) -> int:
 
 def run_dir(argv: list[str]) -> Path:
     """Where a run of `argv` writes."""
-    args = train.parser().parse_args(argv)
-    cli.resolve(args, lds_reweight="inverse")
-    return args.store_root / train.run_name(args)
+    settings = settings_of(train.TASK, PROG, " ", argv)
+    return settings[Running].store_root / run_name(train.TASK, settings)

@@ -14,7 +14,10 @@ from torchvision.models._api import register_model
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from common import cli
-from common.images import task as age
+from common.images import task as image_task
+from common.settings import Running
+from common.task import load_task
+from common.training.command import run_name, settings_of
 
 torch.set_num_threads(1)  # so small a model is slower on two, and a forked child must not inherit a pool
 
@@ -37,7 +40,7 @@ def resnet_tiny(weights=None):
     return model
 
 
-age.RESNETS = tuple(dict.fromkeys([*age.RESNETS, "resnet_tiny"]))
+image_task.RESNETS = tuple(dict.fromkeys([*image_task.RESNETS, "resnet_tiny"]))
 
 
 def load_train(folder):
@@ -98,9 +101,9 @@ def call(argv, folder="agedb-dir"):
 
 def run_dir(argv, dataset="agedb"):
     """Where a run of `argv` writes."""
-    args = age.parser("", " ", dataset).parse_args(argv)
-    cli.resolve(args, lds_reweight="sqrt_inv")
-    return args.store_root / age.run_name(args)
+    task = load_task(dataset)
+    settings = settings_of(task, "", " ", argv)
+    return settings[Running].store_root / run_name(task, settings)
 
 
 def trained_in(folder, argv, of="agedb-dir", dataset="agedb"):

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from common.bins import Bins
+from common.datasets.standin import Standin
 from common.errors import UserError
 from common.metrics import Shots
-from common.task import Standin
 
 DEPTH_BINS = Bins.uniform(0, 10, 100)  # of 0.1 m
 FIRST_BIN = 7  # no training pixel is nearer than 0.7 m

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,8 +11,7 @@ from PIL import Image
 
 from common.images.decode import reported
 from common.images.split import FaceSplit
-from common.methods.resample import NOISE_RATIO, Plan, few_rows, plan
-from common.metrics import Shots
+from common.methods.resample import NOISE_RATIO, Plan
 
 SMALL = 16  # pixels of a side at which distances are taken: what tells two faces apart survives there
 CHUNK = 64  # images in memory at once
@@ -49,13 +47,12 @@ def _normal(seed: int, shape: tuple[int, ...]) -> np.ndarray:
     return NOISE_RATIO * np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-def resample_faces(args: argparse.Namespace, split: FaceSplit, shots: Shots) -> ResampledFaces:
-    """The training split as `--resample` makes it; distances are taken at 16 x 16 pixels, in RGB."""
-    rows = few_rows(split.labels, shots)
+def resample_faces(split: FaceSplit, rows: np.ndarray, plan: Callable[[np.ndarray], Plan]) -> ResampledFaces:
+    """Return the split that `plan` makes from the features of `rows`: their pixels at 16 x 16, in RGB."""
     small = list(reported(_small(split, rows), "Looking for neighbours", len(rows)))
     features = np.reshape(small, (len(rows), SMALL * SMALL * 3)).astype(np.float32)
     spread = features.reshape(-1, 3).std(0) if len(rows) else np.zeros(3, np.float32)
-    made = plan(args, split.labels, shots, features)
+    made = plan(features)
     return ResampledFaces(**vars(split) | {"labels": made.labels}, plan=made, spread=spread)
 
 

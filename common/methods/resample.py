@@ -15,18 +15,23 @@ A plan says which training rows make up each sample; what mixes their inputs is 
 
 from __future__ import annotations
 
-import argparse
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from common.flags import Settings, flag
+from common.method import Method
 from common.metrics import Shots
+from common.settings import Running
+from common.task import Data, Split, Task
 
 log = logging.getLogger("dir")
-METHODS = {"smoter": "SMOTER", "smogn": "SMOGN"}
+LABELS = {"smoter": "SMOTER", "smogn": "SMOGN"}
 NOISE_RATIO = 0.1  # SMOGN's noise, in standard deviations of what it is added to (paper, appendix B)
 RANDOM = 2  # random numbers of its own, beside the purposes of common.training.draws
 BLOCK = 1024  # rows of a distance matrix that are in memory at once
@@ -48,24 +53,86 @@ class Plan:
     kept: int
 
 
-def few_rows(labels: np.ndarray, shots: Shots) -> np.ndarray:
-    """The rows of few-shot labels in their order, int64 `(F,)`."""
-    return np.flatnonzero(shots.of(labels) == "few")
+class Resamplable(Protocol):
+    """A split whose samples can be mixed."""
+
+    def resampled(self, rows: np.ndarray, plan: Callable[[np.ndarray], Plan]) -> Split:
+        """Return the split that `plan` makes from the features `(F, d)` of `rows`, int64 `(F,)`."""
+        ...
 
 
-def plan(args: argparse.Namespace, labels: np.ndarray, shots: Shots, features: np.ndarray) -> Plan:
-    """The plan of `--resample`, `--neighbours` and `--seed` for `make_plan`, and a line of log on it."""
-    made = make_plan(
-        labels, shots, features, neighbours=args.neighbours, noise=args.resample == "smogn", seed=args.seed
+@dataclass(frozen=True)
+class ResampleFlags:
+    """Resampling."""
+
+    resample: str | None = flag(
+        None,
+        "resample the training set, a baseline of the paper (default: none)",
+        choices=("none", *LABELS),
     )
-    noisy = int((made.noise > 0).sum())
-    log.info(
-        "%s: %s training samples became %s: %s kept, %s of many-shot labels left out, %s of few-shot labels "
-        "synthetic%s", METHODS[args.resample], f"{len(labels):,}", f"{len(made.labels):,}",
-        f"{made.kept:,}", f"{len(labels) - made.kept:,}", f"{len(made.labels) - made.kept:,}",
-        f" (by noise: {noisy:,})" if args.resample == "smogn" else "",
-    )  # fmt: skip
-    return made
+    neighbours: int = flag(
+        5, "nearest neighbours that --resample chooses from", low=1, when=lambda own: own.resample is not None
+    )
+
+
+class Resample(Method):
+    """Replaces the training set by one with fewer common and more rare labels."""
+
+    label = "SMOTER"
+    paper = "Torgo et al., SMOTE for Regression, EPIA 2013; Branco et al., SMOGN, PMLR 74, 2017"
+    Flags = ResampleFlags
+    order = 20
+
+    @classmethod
+    def complete(cls, settings: Settings, task: Task) -> Settings:
+        """Let `--resample none` mean what no flag means."""
+        return settings.with_(resample=None) if settings[ResampleFlags].resample == "none" else settings
+
+    def run_name(self) -> str:
+        """Return which of the two it is."""
+        return f"_{self.flags.resample}"
+
+    def legend(self) -> tuple[str, ...]:
+        """Return which of the two it is, as papers write it."""
+        return (LABELS[self.flags.resample],)
+
+    def describe(self) -> str:
+        """Return which of the two it is, and its neighbours."""
+        return f"{LABELS[self.flags.resample]} with {self.flags.neighbours} neighbours"
+
+    def prepare(self, data: Data) -> Data:
+        """Resample the training split."""
+        assert data.train.labels is not None
+        train, labels, noise = (
+            cast(Resamplable, data.train),
+            data.train.labels,
+            self.flags.resample == "smogn",
+        )
+        rows, seed = few_rows(labels, data.shots), self.settings[Running].seed
+
+        def plan(features: np.ndarray) -> Plan:
+            made = make_plan(
+                labels, data.shots, features, neighbours=self.flags.neighbours, noise=noise, seed=seed
+            )
+            self.log_plan(made, len(labels))
+            return made
+
+        return replace(data, train=train.resampled(rows, plan))
+
+    def log_plan(self, made: Plan, number: int) -> None:
+        """Log how many of the training samples were kept, left out and made."""
+        noisy = int((made.noise > 0).sum())
+        log.info(
+            "%s: %s training samples became %s: %s kept, %s of many-shot labels left out, %s of few-shot "
+            "labels synthetic%s", self.legend()[0], f"{number:,}", f"{len(made.labels):,}",
+            f"{made.kept:,}", f"{number - made.kept:,}", f"{len(made.labels) - made.kept:,}",
+            f" (by noise: {noisy:,})" if self.flags.resample == "smogn" else "",
+        )  # fmt: skip
+
+
+def few_rows(labels: np.ndarray, shots: Shots) -> np.ndarray:
+    """Return the rows of few-shot labels in their order, int64 `(F,)`."""
+    return np.flatnonzero(shots.of(labels) == "few")
 
 
 def make_plan(

@@ -16,9 +16,10 @@ import torch
 from common.errors import RunFailed, UserError
 
 KeyMap = tuple[tuple[str, str], ...]  # (prefix here, prefix in the published state_dict)
+METHODS = "methods."  # the prefix of what methods keep
 
-_scalar = np.float64(0).__reduce__()[0]  # numpy's; its module had another name before numpy 2
-NUMBERS = [_scalar, (_scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType]
+_scalar: Any = np.float64(0).__reduce__()[0]  # numpy's; its module had another name before numpy 2
+NUMBERS: list[Any] = [_scalar, (_scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType]
 
 
 def save(path: Path, content: Mapping[str, Any], also: Path | None = None) -> None:
@@ -27,26 +28,35 @@ def save(path: Path, content: Mapping[str, Any], also: Path | None = None) -> No
     The bytes go to a temporary name, are flushed to the disk, and then renamed, so a kill or a full disk
     leaves the file that was there. Raises RunFailed if the disk does not take it.
     """
-    temporary, second = (file and file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in (path, also))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             torch.save(dict(content), file)
             file.flush()
             os.fsync(file.fileno())
         if also is not None:
-            try:
-                os.link(temporary, second)
-            except OSError:  # a file system without hard links, or at their limit
-                shutil.copyfile(temporary, second)
-            second.replace(also)
+            _second_name(temporary, also)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
-        for file in filter(None, (temporary, second)):
-            file.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+        kept = "the last checkpoint there is whole" if path.exists() else "there is no checkpoint yet"
         raise RunFailed(
-            f"{path}: could not be written ({error}); the last checkpoint there is whole: free some disk, "
-            "then give the same command again"
+            f"{path}: could not be written ({error}); {kept}: free some disk, then give the same command again"
         ) from error
+
+
+def _second_name(file: Path, also: Path) -> None:
+    """Give a file's bytes a second name, in place of what had it before."""
+    second = also.with_name(f".{also.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            os.link(file, second)
+        except OSError:  # a file system without hard links, or at their limit
+            shutil.copyfile(file, second)
+        second.replace(also)
+    except OSError:
+        second.unlink(missing_ok=True)
+        raise
 
 
 def load(path: Path | str) -> dict[str, Any]:
@@ -106,16 +116,17 @@ def load_published(
 ) -> None:
     """Load a state with published keys; every key is accounted for.
 
-    `FDS.*` may be there or not, with and without FDS (released checkpoints differ in it). What
-    does not begin with one of `only`, or begins with one of `fresh`, stays as it is (RRT, paper section 4.1).
-    Raises UserError naming what does not fit.
+    The state of methods may be there or not, with and without the method (released checkpoints differ in it).
+    What does not begin with one of `only`, or begins with one of `fresh`, stays as it is. Raises UserError
+    naming what does not fit.
     """
     # The longest published prefix first: "module." would swallow "module.linear.".
     inverse = sorted(((theirs, ours) for ours, theirs in key_map), key=lambda pair: -len(pair[0]))
     theirs = renamed(state, tuple(inverse))
     ours = regressor.state_dict()
-    wanted = {key for key in ours if not key.startswith("FDS.")}
-    missing, extra = wanted - theirs.keys(), {k for k in theirs if not k.startswith("FDS.")} - wanted
+    wanted = {key for key in ours if not key.startswith(METHODS)}
+    missing = {key for key in wanted - theirs.keys() if key.startswith(only)}
+    extra = {key for key in theirs if not key.startswith(METHODS)} - wanted
     for what, keys in (("lacks", missing), ("holds the unknown", extra)):
         if keys:
             names = sorted(renamed(dict.fromkeys(keys), key_map))
@@ -123,12 +134,11 @@ def load_published(
             raise UserError(
                 f"{path}: {what} {', '.join(names[:3])}{more}: not a checkpoint of this model{hint}"
             )
-    theirs = {key: value for key, value in theirs.items() if key in ours}
-    for key, value in theirs.items():
+    taken = {k: v for k, v in theirs.items() if k in ours and k.startswith(only) and not k.startswith(fresh)}
+    for key, value in taken.items():
         here, there = tuple(ours[key].shape), tuple(value.shape)
         if here != there:
             raise UserError(f"{path}: {key} has shape {there}, this model's has {here}{hint}")
-    taken = {k: v for k, v in theirs.items() if k.startswith(only) and not k.startswith(fresh)}
     regressor.load_state_dict({**ours, **taken})
 
 

@@ -1,59 +1,117 @@
-"""What a `train.py` does once its arguments are parsed: train and test a run, or evaluate a checkpoint."""
+"""What every `train.py` does: train and test a run, or evaluate a checkpoint."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from common.cli import pick_device
+from common import cli
 from common.errors import UserError
+from common.files import digest, write_json
+from common.flags import Settings
+from common.method import Method, choose_methods, methods_of
 from common.report import shot_text, start_logging, stop_logging
+from common.settings import Running, Training
 from common.task import Data, Task
 from common.training import checkpoint
 from common.training.engine import Run
 from common.training.evaluate import as_result, evaluate
-from common.training.regressor import build_regressor, load_encoder, load_model
+from common.training.regressor import build_regressor, check_tied, load_model, set_up
 from common.training.resume import resume
-from common.training.rundir import RunDir, write_json
+from common.training.rundir import RunDir
 
 log = logging.getLogger("dir")
 
 
-def run(task: Task, args: argparse.Namespace, run_name: Callable[[argparse.Namespace], str]) -> int:
-    """Train and test, or with `--evaluate` only test; returns the exit code.
+def main(task: Task, prog: str, doc: str, argv: Sequence[str] | None = None, **defaults: Any) -> int:
+    """Run the command of a data set, with other `defaults` of its flags where they are given; return its exit
+    code.
 
     Raises UserError for what the user can mend and RunFailed for a run that failed.
     """
-    if args.seed < 0:
-        args.seed = int(np.random.default_rng().integers(1, 10_001))
-    path = args.store_root / run_name(args)
+    return run(task, settings_of(task, prog, doc, argv, **defaults))
+
+
+def kinds_of(task: Task) -> tuple[type, ...]:
+    """Return every group of settings of a data set: the shared ones, its methods', its own."""
+    return (Running, Training, *(method.Flags for method in methods_of(task)), *task.flags)
+
+
+def settings_of(
+    task: Task, prog: str, doc: str, argv: Sequence[str] | None = None, **defaults: Any
+) -> Settings:
+    """Return the complete settings of a command line; raises UserError for flags that contradict each other."""
+    settings = cli.parse(prog, doc, kinds_of(task), {**task.defaults, **defaults}, argv)
+    return complete(task, settings)
+
+
+def complete(task: Task, settings: Settings) -> Settings:
+    """Return the settings with what follows from them: the data folder, a random seed, what methods mean."""
+    running = settings[Running]
+    if running.data_dir is None:
+        settings = settings.with_(data_dir=cli.ROOT / "data" / task.name)
+    if running.seed < 0:
+        settings = settings.with_(seed=int(np.random.default_rng().integers(1, 10_001)))
+    for method in methods_of(task):
+        settings = method.complete(settings, task)
+    return task.complete(settings)
+
+
+def run_name(task: Task, settings: Settings) -> str:
+    """Return the name of a run's directory, composed as published."""
+    return named(task, settings, choose_methods(task, settings))
+
+
+def named(task: Task, settings: Settings, methods: Sequence[Method]) -> str:
+    """Return the name of a run with these methods."""
+    return task.run_name(settings, "".join(method.run_name() for method in methods))
+
+
+def run(task: Task, settings: Settings) -> int:
+    """Train and test, or with `--evaluate` only test; return the exit code."""
+    running = settings[Running]
+    methods = choose_methods(task, settings)
+    path = running.store_root / named(task, settings, methods)
     try:
-        if args.evaluate:
-            return evaluate_only(task, args, args.eval_model or path / "ckpt.best.pth.tar")
-        if args.must_resume and not path.exists():
+        if running.evaluate:
+            tested = running.eval_model or running.resume or path / "ckpt.best.pth.tar"
+            return evaluate_only(task, settings, methods, Path(tested))
+        if running.resume == "" and not path.exists():
             raise UserError(f"{path}: there is no such run to --resume; without the flag it starts")
-        with contextlib.closing(RunDir(path, args)) as directory:
-            return train_and_test(task, args, directory)
+        directory = RunDir(
+            path, settings, log_file=running.log_file, overwrite=running.overwrite,
+            data=digest_of(task, settings), length=task.length,
+        )  # fmt: skip
+        with contextlib.closing(directory):
+            return train_and_test(task, settings, methods, directory)
     finally:
         stop_logging()
 
 
-def train_and_test(task: Task, args: argparse.Namespace, directory: RunDir) -> int:
-    """Train the run of these arguments, or go on training it, then test its best checkpoint."""
+def digest_of(task: Task, settings: Settings) -> str | None:
+    """Return a digest of the data's labels, names and texts; None where there are none."""
+    files = [path for path in task.files(settings) if path.is_file()]
+    return (
+        digest(part for path in files for part in (path.name.encode(), path.read_bytes())) if files else None
+    )
+
+
+def train_and_test(task: Task, settings: Settings, methods: Sequence[Method], directory: RunDir) -> int:
+    """Train the run of these settings, or go on training it, then test its best checkpoint."""
     if directory.result is not None:
         start_logging(None)  # a finished run stays as it is
         log.info("%s is finished (--overwrite starts over)", directory.path)
-        report(directory.result, task, args)
+        report(directory.result, task, settings)
         return 0
     start_logging(directory.log)
     try:
-        training = prepare(task, args, directory)
+        training = prepare(task, settings, methods, directory)
         resume(training)
     except UserError:
         directory.withdraw()  # the mended command may be another configuration
@@ -64,85 +122,83 @@ def train_and_test(task: Task, args: argparse.Namespace, directory: RunDir) -> i
     return 0
 
 
-def prepare(task: Task, args: argparse.Namespace, directory: RunDir) -> Run:
-    """Everything that can be wrong with a command before its first step."""
-    device = pick_device(args.device)
-    log.info("Run directory %s, seed %d, device %s", directory.path, args.seed, device)
-    torch.manual_seed(args.seed)
-    data = load(task, args)
-    regressor = build_regressor(task, args, data).to(device)
-    if args.pretrained:
-        load_encoder(regressor, task, args)
-    return Run(task, args, data, regressor, directory)
+def prepare(task: Task, settings: Settings, methods: Sequence[Method], directory: RunDir) -> Run:
+    """Load data and model; raises UserError for anything that the user can fix."""
+    device, seed = cli.pick_device(settings[Running].where), settings[Running].seed
+    log.info("Run directory %s, seed %d, device %s", directory.path, seed, device)
+    warn_of_idle(settings)
+    torch.manual_seed(seed)
+    data = load(task, settings)
+    for method in methods:
+        data = method.prepare(data)
+    log.info("Methods: %s", "; ".join(method.describe() for method in methods))
+    regressor = build_regressor(task, settings, data, methods).to(device)
+    set_up(regressor, task, settings, data)
+    return Run(task, settings, data, regressor, directory)
+
+
+def warn_of_idle(settings: Settings) -> None:
+    """Log which flags were given and have no effect."""
+    for option in settings.idle():
+        log.warning("%s has no effect with these flags", option)
 
 
 def test(training: Run) -> None:
     """Test the best checkpoint; metrics.json is written last and marks the run as finished."""
     task, data, directory = training.task, training.data, training.directory
     content = checkpoint.load(directory.best)
-    load_model(training.regressor, content, task, directory.best)
-    tested = evaluate(training.regressor, data.test, task, data, training.args.batch_size)
-    table = tested.table()
-    tested.rows().to_csv(directory.predictions, index=False)
-    directory.write_scalars("test", table, content["state"]["step"])
+    table: dict[str, Any] = {}
+    if training.regressor.head is not None:
+        load_model(training.regressor, content, task, directory.best)
+        tested = evaluate(training.regressor, data.test, task, data, training.training.batch_size)
+        table = tested.table()
+        tested.rows().to_csv(directory.predictions, index=False)
+        directory.write_scalars("test", table, content["state"]["step"])
     result = as_result(task, data, table, directory.best, content["epoch"])
     write_json(directory.metrics, result)
-    report(result, task, training.args)
+    report(result, task, training.settings)
 
 
-def evaluate_only(task: Task, args: argparse.Namespace, path: Any) -> int:
-    """The test table of a checkpoint; no run directory is touched."""
+def evaluate_only(task: Task, settings: Settings, methods: Sequence[Method], path: Path) -> int:
+    """Print the test table of a checkpoint; no run directory is touched."""
     content = checkpoint.load(path)
     start_logging(None)
-    data = load(task, args)
-    regressor = build_regressor(task, args, data).to(pick_device(args.device))
+    data = load(task, settings)
+    regressor = build_regressor(task, settings, data, methods).to(cli.pick_device(settings[Running].where))
+    for method in regressor:
+        method.setup(regressor)
+    check_tied(content, data, path)
     load_model(regressor, content, task, path)
-    table = evaluate(regressor, data.test, task, data, args.batch_size).table()
-    report(as_result(task, data, table, path, content.get("epoch")), task, args)
+    table = evaluate(regressor, data.test, task, data, settings[Training].batch_size).table()
+    report(as_result(task, data, table, path, content.get("epoch")), task, settings)
     return 0
 
 
-def load(task: Task, args: argparse.Namespace) -> Data:
-    """The data, and a few lines in the log on what they are."""
-    data = task.load(args)
-    if data.train.weights is None:
-        data.train.weights = task.weights(args, data.train.labels, data.bins)
+def load(task: Task, settings: Settings) -> Data:
+    """Load the data, and log a few lines on what they are."""
+    data = task.load(settings)
     sizes = {"training": data.train, data.selected_on: data.val, "test": data.test}
     log.info("%s: %s", task.name, ", ".join(f"{len(split):,} {name}" for name, split in sizes.items()))
     if data.selected_on == "test":
         log.info("The best epoch is chosen on the TEST set, as in the paper: its test numbers are optimistic")
     if data.standin:
         log.info("STAND-IN, not the real data: %s", data.standin)
-    thresholds = (f"{bound:,.10g}" for bound in (data.shots.many_above, data.shots.few_below))
-    log.info(
-        "Shots: many above %s training %s in a bin, few below %s", next(thresholds), task.counted, *thresholds
-    )
-    log.info(
-        "Loss %s, re-weighting %s, LDS %s, FDS %s", args.loss, args.reweight,
-        f"{args.lds_kernel} {args.lds_ks}/{args.lds_sigma:g}" if args.lds else "off",
-        f"{args.fds_kernel} {args.fds_ks}/{args.fds_sigma:g}, {args.fds_variant}" if args.fds else "off",
-    )  # fmt: skip
+    many, few = (f"{bound:,.10g}" for bound in (data.shots.many_above, data.shots.few_below))
+    log.info("Shots: many above %s training %s in a bin, few below %s", many, task.counted, few)
     return data
 
 
-def report(result: dict[str, Any], task: Task, args: argparse.Namespace) -> None:
+def report(result: dict[str, Any], task: Task, settings: Settings) -> None:
     """Log the test table, and write the result to `--metrics_json` too."""
     standin = f"\n  on a stand-in: {result['standin']}" if "standin" in result else ""
     epoch = "" if result["epoch"] is None else f" (epoch {result['epoch']})"
     selected = "\n  selected on the test set, as the paper did" if "selected_on" in result else ""
-    log.info(
-        "Test of %s%s%s%s\n%s",
-        result["checkpoint"],
-        epoch,
-        standin,
-        selected,
-        shot_text(result["shots"], task.table),
-    )
-    if args.metrics_json is not None:
+    table = shot_text(result["shots"], task.table) if result["shots"] else "  no head, so no test table"
+    log.info("Test of %s%s%s%s\n%s", result["checkpoint"], epoch, standin, selected, table)
+    path = settings[Running].metrics_json
+    if path is not None:
         try:
-            args.metrics_json.parent.mkdir(parents=True, exist_ok=True)
-            write_json(args.metrics_json, result)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, result)
         except OSError as error:
-            raise UserError(
-                f"--metrics_json {args.metrics_json}: cannot be written ({error.strerror})"
-            ) from error
+            raise UserError(f"--metrics_json {path}: cannot be written ({error.strerror})") from error

@@ -1,33 +1,35 @@
-"""One loop that trains any regressor on any data set.
+"""One loop that trains any regressor on any data set; it knows no method and no data set by name.
 
-It counts in steps: "a check every epoch" (age, depth) and "a check every 400 steps, with patience" (STS-B)
-are the same loop with other numbers. Whatever a step draws at random follows from the seed, the step, and
-torch's own random state, which the checkpoint keeps: a run that was killed goes on bit for bit.
+It counts in steps: "a check every epoch" and "a check every 400 steps, with patience" are the same loop with
+other numbers. Whatever a step draws at random follows from the seed, the step, and torch's own random state,
+which the checkpoint keeps: a run that was killed goes on bit for bit.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
 from common.cli import stop_between_steps
 from common.errors import RunFailed
-from common.loss import LOSSES
+from common.flags import Settings
+from common.method import Seen
 from common.report import Progress, shot_text
+from common.settings import Running, Training
 from common.task import Batch, Data, Task
 from common.training import checkpoint
-from common.training.draws import STATISTICS, epoch_draws, training_draws
+from common.training.draws import EXTRA_PASS, epoch_draws, evaluation_draws, steps_of_epoch, training_draws
 from common.training.evaluate import evaluate
-from common.training.regressor import Regressor
+from common.training.optimizer import learning_rates, make_optimizer
+from common.training.regressor import Regressor, key_map
 from common.training.rundir import RunDir
 
 log = logging.getLogger("dir")
@@ -39,28 +41,35 @@ class State:
 
     step: int = 0
     history: list[float] = field(default_factory=list)  # the selecting metric at each check, lower is better
-    loss_sum: float = 0.0  # of training, since the last check
-    loss_steps: int = 0
     seconds: float = 0.0
-    table: dict | None = None  # of the last check
+    table: dict[str, Any] | None = None  # of the last check
+    losses: dict[str, float] = field(
+        default_factory=dict
+    )  # each loss summed over samples, since the last check
+    samples: int = 0  # of those sums
 
 
 class Run:
     """A training run: what it trains, where it stands, and where it writes."""
 
     def __init__(
-        self, task: Task, args: argparse.Namespace, data: Data, regressor: Regressor, directory: RunDir
+        self, task: Task, settings: Settings, data: Data, regressor: Regressor, directory: RunDir
     ) -> None:
-        self.task, self.args, self.data, self.directory = task, args, data, directory
+        self.task, self.settings, self.data, self.directory = task, settings, data, directory
+        self.training, self.seed = settings[Training], settings[Running].seed
         self.regressor, self.device = regressor, next(regressor.parameters()).device
-        self.optimizer = make_optimizer(task, args, regressor)
-        self.criterion = make_criterion(task, args)
-        self.steps_per_epoch = math.ceil(len(data.train) / args.batch_size)
-        self.check_every = args.val_interval or self.steps_per_epoch
-        self.max_steps = self.check_every * args.max_vals
-        self.select = "mse" if (args.loss, task.select) == ("mse", "mae") else task.select
-        self.state = State(step=getattr(args, "start_epoch", 0) * self.steps_per_epoch)
-        self.pending: list[torch.Tensor] = []  # losses that are still on the device
+        self.optimizer = make_optimizer(task, self.training, regressor)
+        self.views, self.drop_last = regressor.needs.views or 1, bool(regressor.needs.drop_last)
+        size = self.training.batch_size
+        self.steps_per_epoch = steps_of_epoch(data.train, size, drop_last=self.drop_last)
+        length = task.length(settings)
+        self.check_every = length.check_every or self.steps_per_epoch
+        self.max_steps = self.check_every * length.checks
+        self.select = task.select(settings)
+        self.state = State(step=length.first_epoch * self.steps_per_epoch)
+        self.pending: list[
+            tuple[int, dict[str, torch.Tensor]]
+        ] = []  # samples and losses, still on the device
 
     def train(self) -> None:
         """Step until the last check or until patience runs out.
@@ -68,21 +77,20 @@ class Run:
         Ctrl-C and SIGTERM stop between two steps, with a checkpoint written. Raises RunFailed if a loss is
         not finite.
         """
-        state, args = self.state, self.args
-        draws = training_draws(self.data.train, args.batch_size, args.seed, state.step)
-        batches = self.data.train.batches(draws, augment=True, device=self.device)
+        state = self.state
+        batches = self.batches()
         with stop_between_steps() as stop, self.progress() as progress:
-            while state.step < self.max_steps and not out_of_patience(state.history, args.patience):
+            while state.step < self.max_steps and not out_of_patience(state.history, self.training.patience):
                 began, epoch = time.monotonic(), state.step // self.steps_per_epoch
                 batch = next(batches)
-                self.pending.append(self.step(batch, epoch))
+                samples = len(batch.targets) // self.views
+                self.pending.append((samples, self.step(batch, epoch)))
                 state.step += 1
-                if args.fds and state.step % self.steps_per_epoch == 0 and epoch >= args.start_update:
-                    self.collect_statistics(epoch)
+                if state.step % self.steps_per_epoch == 0:
+                    self.end_epoch(epoch)
                 state.seconds += time.monotonic() - began
-                progress.advance(
-                    len(batch.targets), self.settle() if state.step % args.print_freq == 0 else ""
-                )
+                looking = state.step % self.training.print_freq == 0
+                progress.advance(samples, self.settle() if looking else "")
                 stopping = bool(stop)  # once: a signal that comes during the check stops after the next step
                 if state.step % self.check_every == 0:
                     self.check()
@@ -91,52 +99,69 @@ class Run:
                 if stopping:
                     raise KeyboardInterrupt
 
-    def step(self, batch: Batch, epoch: int) -> torch.Tensor:
-        """One step of gradient descent; returns the loss, still on the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.args, epoch)
+    def batches(self) -> Iterator[Batch]:
+        """Yield the training batches from the run's step on."""
+        draws = training_draws(
+            self.data.train, self.training.batch_size, self.seed, self.state.step,
+            views=self.views, drop_last=self.drop_last,
+        )  # fmt: skip
+        return self.data.train.batches(draws, augment=True, device=self.device)
+
+    def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
+        """Take one step of gradient descent; return the losses by name, still on the device."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates(epoch), strict=True):
+            group["lr"] = rate
         self.regressor.train()
         self.optimizer.zero_grad(set_to_none=True)
-        outputs, _ = self.regressor(batch.inputs, batch.targets, epoch)
-        loss = self.loss(outputs, batch)
-        loss.backward()
-        if self.args.max_grad_norm:
-            nn.utils.clip_grad_norm_(self.regressor.parameters(), self.args.max_grad_norm)
+        losses = self.regressor(batch, epoch)
+        functools.reduce(torch.add, losses.values()).backward()
+        if self.training.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.regressor.parameters(), self.training.max_grad_norm)
         self.optimizer.step()
-        return loss.detach()
+        return {name: loss.detach() for name, loss in losses.items()}
 
-    def loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The mean loss over what is known of the batch."""
-        targets, weights = batch.targets / self.task.target_scale, batch.weights
-        if batch.valid is not None:
-            outputs, targets = outputs[batch.valid], targets[batch.valid]
-            weights = None if weights is None else weights[batch.valid]
-        return self.criterion(outputs, targets, weights=weights)
+    def rates(self, epoch: int) -> list[float]:
+        """Return the learning rate of each parameter group in an epoch."""
+        epochs = math.ceil(self.max_steps / self.steps_per_epoch)
+        return learning_rates(self.training, self.regressor, epoch, epochs)
+
+    def end_epoch(self, epoch: int) -> None:
+        """Let each method act on the epoch that has ended."""
+        for method in self.regressor:
+            method.end_of_epoch(epoch, lambda what: self.one_more_pass(f"{what} of epoch {epoch}", epoch))
 
     @torch.no_grad()
-    def collect_statistics(self, epoch: int) -> None:
-        """One more pass for FDS, in training mode (F4): over training, augmented, or over its own subset."""
-        fds, own = self.regressor.FDS, self.data.statistics
-        split, augment = (self.data.train, True) if own is None else (own, False)
-        draws = epoch_draws(split, self.args.batch_size, self.args.seed, epoch, STATISTICS)
-        with Progress(len(split), self.task.unit, f"FDS statistics of epoch {epoch}") as progress:
+    def one_more_pass(self, what: str, epoch: int) -> Iterator[Seen]:
+        """Yield what a method may see of the training data once more, in training mode: batch norm moves."""
+        split, size, augment = self.data.statistics or self.data.train, self.training.batch_size, False
+        if self.data.statistics is not None:
+            draws = evaluation_draws(split, size)  # in file order, as published
+        else:
+            draws, augment = epoch_draws(split, size, self.seed, epoch, EXTRA_PASS), True
+        with Progress(len(split), self.task.unit, what) as progress:
             for batch in split.batches(draws, augment=augment, device=self.device):
-                _, features = self.regressor(batch.inputs, batch.targets, epoch)
-                fds.collect(features, batch.targets)
+                yield self.regressor.see(batch, epoch)
                 progress.advance(len(batch.targets))
-        fds.update_last_epoch_stats(epoch)
-        fds.update(epoch)
 
     def settle(self) -> str:
         """Bring the pending losses off the device; raises RunFailed if one is not finite."""
-        state, losses = self.state, torch.stack(self.pending).tolist() if self.pending else []
-        for step, loss in enumerate(losses, start=state.step - len(losses) + 1):
-            if not math.isfinite(loss):
-                self.fail(f"the loss is {loss} at step {step}", step)
+        state, pending = self.state, self.pending
+        if not pending:
+            return ""
+        names = list(pending[0][1])
+        values = torch.stack(
+            [torch.stack([losses[name] for name in names]) for _, losses in pending]
+        ).tolist()
+        for step, row in enumerate(values, start=state.step - len(values) + 1):
+            for name, loss in zip(names, row, strict=True):
+                if not math.isfinite(loss):
+                    self.fail(f"the loss {name} is {loss} at step {step}", step)
         self.pending = []
-        state.loss_sum += sum(losses)
-        state.loss_steps += len(losses)
-        return f"loss {losses[-1]:.4f}" if losses else ""
+        for (samples, _), row in zip(pending, values, strict=True):
+            state.samples += samples
+            for name, loss in zip(names, row, strict=True):
+                state.losses[name] = state.losses.get(name, 0.0) + samples * loss
+        return f"loss {sum(values[-1]):.4f}"
 
     def settle_all(self) -> None:
         """Settle; raises RunFailed if the weights are not finite: a finite loss can have such a gradient."""
@@ -145,46 +170,69 @@ class Run:
         if not all(bool(v.isfinite().all()) for v in state if v.is_floating_point()):
             self.fail(f"the weights are not finite after step {self.state.step}", self.state.step)
 
-    def fail(self, what: str, step: int) -> NoReturn:
+    def fail(self, reason: str, step: int) -> NoReturn:
         """Raise RunFailed, saying where the last good checkpoint is."""
         last = self.directory.last
         good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
-        raise RunFailed(f"{what} (epoch {(step - 1) // self.steps_per_epoch}); {good}; try a smaller --lr")
+        raise RunFailed(f"{reason} (epoch {(step - 1) // self.steps_per_epoch}); {good}; try a smaller --lr")
 
     def check(self) -> None:
         """Validate, log, and write the checkpoint: as the best one too, if no check was better."""
         state = self.state
         self.settle_all()
-        checked = evaluate(self.regressor, self.data.val, self.task, self.data, self.args.batch_size)
-        state.table = checked.table()
-        score = state.table["all"][self.select]
-        best = not state.history or score < min(state.history)
+        losses = {name: total / max(state.samples, 1) for name, total in state.losses.items()}
+        train_loss = sum(losses.values())  # a mean over samples, as published: not over steps
+        score, state.table = self.validate(train_loss)
+        best = not state.history or score < min(state.history) or self.regressor.needs.keep == "last"
         state.history.append(score)
         record = {
-            "step": state.step, "epoch": round(state.step / self.steps_per_epoch, 4),
-            "train_loss": state.loss_sum / max(state.loss_steps, 1),
+            "step": state.step,
+            "epoch": round(state.step / self.steps_per_epoch, 4),
+            "train_loss": train_loss,
             "lr": self.optimizer.param_groups[0]["lr"],
-            "seconds": round(state.seconds, 1), "best": best, "val": state.table,
-        }  # fmt: skip
-        state.loss_sum, state.loss_steps = 0.0, 0
-        log.info(
-            "Step %d (epoch %.1f): training loss %.4f, %s %s %.4f%s\n%s", state.step, record["epoch"],
-            record["train_loss"], self.data.selected_on, self.select.upper(), score,
-            ", the best so far" if best else "", shot_text(state.table, self.task.table),
-        )  # fmt: skip
+            "seconds": round(state.seconds, 1),
+            "best": best,
+            "val": state.table,
+            "losses": losses,
+        }
+        state.losses, state.samples = {}, 0
+        self.log_check(record, score)
         self.directory.record(record)
         self.save(best=best)
+
+    def validate(self, train_loss: float) -> tuple[float, dict[str, Any]]:
+        """Return the selecting metric and the validation table; without a head, the training loss and no table."""
+        if self.regressor.head is None:
+            return train_loss, {}
+        checked = evaluate(self.regressor, self.data.val, self.task, self.data, self.training.batch_size)
+        table = checked.table()
+        return float(table["all"][self.select] or 0.0), table
+
+    def log_check(self, record: dict[str, Any], score: float) -> None:
+        """Log one check: the training loss, each loss if there are several, and the validation table."""
+        several = len(record["losses"]) > 1
+        parts = ", ".join(f"{name} {value:.4f}" for name, value in record["losses"].items() if several)
+        table = record["val"]
+        metric = f", {self.data.selected_on} {self.select.upper()} {score:.4f}" if table else ""
+        log.info(
+            "Step %d (epoch %.1f): training loss %.4f%s%s%s%s", record["step"], record["epoch"],
+            record["train_loss"], f" ({parts})" if several else "", metric,
+            ", the best so far" if record["best"] else "",
+            "\n" + shot_text(table, self.task.table) if table else "",
+        )  # fmt: skip
 
     def save(self, *, best: bool = False) -> None:
         """Write the checkpoint: the published keys, and what an exact resume needs."""
         self.settle_all()
+        model_name = self.task.model_name
         content = {
             "epoch": self.state.step // self.steps_per_epoch,
-            "model": getattr(self.args, "model", self.task.name),
+            "model": model_name(self.settings) if model_name else self.task.name,
             "best_loss": min(self.state.history, default=math.inf),
-            "state_dict": checkpoint.renamed(self.regressor.state_dict(), self.task.key_map),
+            "state_dict": checkpoint.renamed(self.regressor.state_dict(), key_map(self.task)),
             "optimizer": self.optimizer.state_dict(),
             "dataset": self.task.name,
+            "tied": dict(self.data.tied),
             "state": asdict(self.state),
             "random": checkpoint.random_state(),
         }
@@ -193,34 +241,13 @@ class Run:
         checkpoint.save(self.directory.last, content, also=self.directory.best if best else None)
 
     def progress(self) -> Progress:
-        """The bar over all samples that training may see."""
+        """Return the bar over all samples that training may see."""
         per_step = len(self.data.train) / self.steps_per_epoch
         start, total = round(self.state.step * per_step), round(self.max_steps * per_step)
         return Progress(total, self.task.unit, "training", start=start)
 
 
-def make_criterion(task: Task, args: argparse.Namespace) -> Callable[..., torch.Tensor]:
-    """The loss of `--loss`, with the data set's beta where it has one."""
-    betas = {"focal_mse": task.focal_beta, "focal_l1": task.focal_beta, "huber": args.huber_beta}
-    loss = LOSSES[args.loss]
-    return functools.partial(loss, beta=betas[args.loss]) if args.loss in betas else loss
-
-
-def make_optimizer(task: Task, args: argparse.Namespace, regressor: nn.Module) -> torch.optim.Optimizer:
-    """Adam or SGD over whatever trains; where the data set says so, Adam has a weight decay of its own."""
-    trained = [parameter for parameter in regressor.parameters() if parameter.requires_grad]
-    if args.optimizer == "adam":
-        decay = args.weight_decay if task.adam_weight_decay is None else task.adam_weight_decay
-        return torch.optim.Adam(trained, lr=args.lr, weight_decay=decay)
-    return torch.optim.SGD(trained, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay)
-
-
-def learning_rate(args: argparse.Namespace, epoch: int) -> float:
-    """The initial rate, ten times smaller for each epoch of `--schedule` that has come."""
-    return args.lr * 0.1 ** sum(epoch >= milestone for milestone in args.schedule)
-
-
 def out_of_patience(history: list[float], patience: int) -> bool:
-    """The published rule: the current check is the worst of the last `patience` + 1 (protocol, STS-B)."""
+    """Return whether the current check is the worst of the last `patience` + 1, the published rule."""
     window = patience + 1
     return patience > 0 and len(history) > window and history[-1] >= max(history[-window:])

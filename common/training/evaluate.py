@@ -1,52 +1,78 @@
-"""Evaluation by shots: what a regressor says of a split, its table, and `metrics.json`."""
+"""Evaluation by shots: the predictions over a split, its table, and `metrics.json`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.distributions import Distribution
 
-from common.metrics import prediction_rows, shot_table
+from common.errors import RunFailed
+from common.metrics import shot_table
 from common.report import Progress
-from common.task import Data, Draw, Evaluator, Split, Task
+from common.task import Data, Draw, Evaluator, Prediction, Split, Task
 from common.training.draws import evaluation_draws
 from common.training.regressor import Regressor
 
 
 class Predictions:
-    """One prediction for each sample (a `common.task.Evaluator`)."""
+    """One row for each sample, a column for each thing that a head predicts (a `common.task.Evaluator`)."""
 
     def __init__(self, task: Task, split: Split, data: Data) -> None:
         self.task, self.split, self.data = task, split, data
         self.indices: list[np.ndarray] = []
-        self.outputs: list[torch.Tensor] = []  # on the device until the end
+        self.batches: list[dict[str, torch.Tensor]] = []  # on the device until the end
 
-    def add(self, draw: Draw, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Keep the outputs `(n, 1)` of a batch."""
+    def add(self, draw: Draw, prediction: Prediction, targets: torch.Tensor) -> None:
+        """Keep the predictions `(n, 1)` of a batch."""
         self.indices.append(draw.indices)
-        self.outputs.append(outputs)
+        self.batches.append(columns_of(prediction, targets))
 
     @property
-    def preds(self) -> np.ndarray:
-        """Predictions in label units, float32 `(N,)`, in the order of the split."""
-        preds = np.empty(len(self.split), np.float32)
-        preds[np.concatenate(self.indices)] = torch.cat(self.outputs).squeeze(1).cpu().numpy()
-        return preds
+    def columns(self) -> dict[str, np.ndarray]:
+        """Labels and predictions in label units, `(N,)` each, in the order of the split.
+
+        Raises RunFailed if a sample was never predicted.
+        """
+        assert self.split.labels is not None
+        indices = np.concatenate(self.indices)
+        made = np.bincount(indices, minlength=len(self.split)) > 0
+        if not made.all():
+            raise RunFailed(f"{(~made).sum():,} of {len(made):,} samples were never predicted")
+        columns = {"label": self.split.labels}
+        for name in self.batches[0]:
+            values = torch.cat([batch[name].flatten() for batch in self.batches]).cpu().numpy()
+            columns[name] = np.full(len(made), np.nan, values.dtype)
+            columns[name][indices] = values
+        return columns | {"bin": self.data.bins.index(columns["label"])}
 
     def table(self) -> dict[str, dict[str, Any]]:
-        """The shot table."""
-        return shot_table(self.preds, self.split.labels, self.data.shots, self.task.metrics)
+        """Return the shot table."""
+        return shot_table(self.columns, self.data.shots, self.task.metrics)
 
     def rows(self) -> pd.DataFrame:
-        """One row per sample."""
-        return prediction_rows(self.preds, self.split.labels, self.data.shots)
+        """Return one row per sample, in the order of the split."""
+        columns = self.columns
+        del columns["bin"]
+        more = {name: columns.pop(name) for name in list(columns) if name not in ("label", "prediction")}
+        return pd.DataFrame(columns | {"shot": self.data.shots.of(columns["label"])} | more)
+
+
+def columns_of(prediction: Prediction, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return what was predicted of a batch by column; a distribution gives its deviation and the NLL of the targets."""
+    columns = {"prediction": prediction.mean, **prediction.columns}
+    distribution: Distribution | None = prediction.distribution
+    if distribution is not None:
+        columns |= {"std": distribution.stddev, "nll": -distribution.log_prob(targets)}
+    return columns
 
 
 @torch.no_grad()
 def evaluate(regressor: Regressor, split: Split, task: Task, data: Data, batch_size: int) -> Evaluator:
-    """What the regressor says of a split: its shot table, and the rows of `predictions.csv` behind it."""
+    """Return the regressor's predictions over a split, which give its shot table and `predictions.csv`."""
     regressor.eval()
     device = next(regressor.parameters()).device
     evaluator = (task.evaluator or Predictions)(task, split, data)
@@ -54,22 +80,23 @@ def evaluate(regressor: Regressor, split: Split, task: Task, data: Data, batch_s
     with Progress(len(split), task.unit, "evaluation") as progress:
         batches = split.batches(draws, augment=False, device=device)
         for draw, batch in zip(draws, batches, strict=True):
-            outputs, _ = regressor(batch.inputs)
-            evaluator.add(draw, outputs * task.target_scale, batch.targets)
+            evaluator.add(draw, regressor.predict(batch.inputs), batch.targets)
             progress.advance(len(draw.indices))
     return evaluator
 
 
 def as_result(
-    task: Task, data: Data, table: dict[str, Any], checkpoint: object, epoch: int | None
+    task: Task, data: Data, table: Mapping[str, Any], checkpoint: object, epoch: int | None
 ) -> dict[str, Any]:
-    """The content of `metrics.json` (DESIGN, contracts).
+    """Return the content of `metrics.json`.
 
     `standin` is there only where data stood in, `selected_on` only where it was the test set.
     """
-    result = {"dataset": task.name, "split": "test", "checkpoint": str(checkpoint), "epoch": epoch}
+    result: dict[str, Any] = {
+        "dataset": task.name, "split": "test", "checkpoint": str(checkpoint), "epoch": epoch,
+    }  # fmt: skip
     if data.standin:
         result["standin"] = data.standin
     if data.selected_on == "test":
         result["selected_on"] = "test"
-    return result | {"shots": table}
+    return result | {"shots": dict(table)}

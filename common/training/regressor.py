@@ -1,96 +1,149 @@
-"""A regressor: an encoder, optionally FDS on its features, and a linear head."""
+"""A regressor: an encoder, methods on its features, and a head."""
 
 from __future__ import annotations
 
-import argparse
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from common.errors import UserError
-from common.fds import FDS
+from common.flags import Settings
+from common.method import Head, Method, Needs, Seen, all_methods, combined_needs
+from common.settings import Training
+from common.task import Batch, Data, Prediction, Task
 from common.training import checkpoint
-
-if TYPE_CHECKING:
-    from common.task import Data, Task
 
 log = logging.getLogger("dir")
 
 
 class Regressor(nn.Module):
-    """`head(FDS(encoder(inputs)))`, where FDS acts in training only (paper, section 3.2 and figure 3).
+    """`head(features(encoder(inputs)))`, where methods act on the features in training only (paper, figure
+    3).
 
     `encoder` maps inputs to features `(n, encoder.feature_dim)`, or to maps `(n, encoder.feature_dim, H, W)`.
+    The head learns `label / target_scale`.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, fds: FDS | None = None) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: nn.Module | None,
+        methods: Sequence[Method] = (),
+        target_scale: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.encoder, self.head, self.FDS = encoder, head, fds
+        self.encoder, self.head, self.target_scale = encoder, head, target_scale
+        self.methods = nn.ModuleDict({method.name(): method for method in methods})
+        self.needs: Needs = combined_needs(methods)
 
-    def forward(
-        self, inputs: Any, labels: torch.Tensor | None = None, epoch: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs `(n, 1)` or `(n, 1, H, W)`, and the features whose statistics FDS is to take.
+    def __iter__(self) -> Iterator[Method]:
+        return iter(self.methods.values())  # type: ignore[arg-type]  # torch types its values as Module
 
-        In training with FDS, `labels` (in label units) and `epoch` say how to calibrate. The returned
-        features are the raw ones, or the calibrated ones in FDS's released variant (FACTS F3).
-        """
+    def train(self, mode: bool = True) -> Regressor:
+        """Switch to training, but for an encoder that a method keeps in eval mode."""
+        super().train(mode)
+        if self.needs.eval_encoder:
+            self.encoder.eval()
+        return self
+
+    def see(self, batch: Batch, epoch: int) -> Seen:
+        """Return the features of a batch, before and after the methods, without outputs."""
+        raw = at_least_float32(self.encoder(batch.inputs))
+        features = raw
+        for method in self:
+            features = method.features(features, batch, epoch)
+        return Seen(batch, raw, features, None, self.head, epoch)
+
+    def forward(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
+        """Return the losses of a batch by name."""
+        seen = self.see(batch, epoch)
+        if self.head is not None:
+            outputs = at_least_float32(self.head(seen.features))
+            seen = Seen(batch, seen.raw, seen.features, outputs, self.head, epoch)
+        return {name: loss for method in self for name, loss in method.losses(seen).items()}
+
+    def predict(self, inputs: Any) -> Prediction:
+        """Return the prediction for inputs, in label units; the regressor must have a head."""
         features = self.encoder(inputs)
-        if self.FDS is None or not self.training:
-            return self.head(features), features
-        calibrated = self.FDS.smooth(features, labels, epoch)
-        return self.head(calibrated), calibrated if self.FDS.variant == "released" else features
+        if isinstance(self.head, Head):
+            return self.head.predict(features)
+        assert self.head is not None
+        return Prediction(self.head(features) * self.target_scale)
 
 
-def build_regressor(task: Task, args: argparse.Namespace, data: Data) -> Regressor:
-    """The task's encoder, FDS if asked for, and a fresh head."""
-    encoder = task.build(args, data)
-    fds = None
-    if args.fds:
-        fds = FDS(
-            encoder.feature_dim, args.bucket_num, args.bucket_start, args.start_update, args.start_smooth,
-            args.fds_kernel, args.fds_ks, args.fds_sigma, args.fds_mmt, bins=data.bins, clip=task.fds_clip,
-            empty=task.fds_empty, variant=args.fds_variant,
-        )  # fmt: skip
-    return Regressor(encoder, task.head(encoder.feature_dim), fds)
+def at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    """Return half-precision values as float32; others stay as they are."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def build_regressor(task: Task, settings: Settings, data: Data, methods: Sequence[Method] = ()) -> Regressor:
+    """Build the task's encoder, a head and what the methods bring, in this order."""
+    encoder = task.build(settings, data)
+    dim = encoder.feature_dim
+    assert isinstance(dim, int)
+    own = [method for method in methods if method.owns_head]
+    head = own[0].head(dim) if own else task.head(dim)
+    for method in methods:
+        method.build(dim, data)
+    return Regressor(encoder, head, methods, task.target_scale)
+
+
+def set_up(regressor: Regressor, task: Task, settings: Settings, data: Data) -> None:
+    """Load the encoder of `--pretrained`, then let the methods change the model."""
+    path = settings[Training].pretrained
+    if path:
+        content = checkpoint.load(path)
+        check_tied(content, data, path)
+        load_model(regressor, content, task, path, only=task.pretrained)
+        log.info("Encoder loaded from %s", path)
+    for method in regressor:
+        method.setup(regressor)
+
+
+def check_tied(content: Mapping[str, Any], data: Data, path: Path | str) -> None:
+    """Raise UserError if a checkpoint's weights belong to something else than these data, such as other words."""
+    for name, mine in data.tied.items():
+        theirs = content.get("tied", {}).get(name)
+        if theirs is None:
+            log.info("%s does not say its %s: taken to be the one of the published split", path, name)
+        elif theirs != mine:
+            raise UserError(
+                f"{path}: was trained with another {name} than that of --data_dir, and its weights belong to that one; "
+                "name the data that it was trained on"
+            )
+
+
+def key_map(task: Task) -> checkpoint.KeyMap:
+    """Return (prefix here, published prefix) for encoder, head and every method."""
+    methods = (
+        (f"methods.{method.name()}.{ours}", task.method_prefix + theirs)
+        for method in all_methods()
+        for ours, theirs in method.key_map
+    )
+    return (*methods, *task.key_map)
 
 
 def load_model(
     regressor: Regressor,
     content: dict[str, Any],
     task: Task,
-    path: object,
+    path: Path | str,
     *,
     only: tuple[str, ...] = ("",),
-    fresh: tuple[str, ...] = (),
 ) -> None:
     """Load a checkpoint's model; raises UserError if it is of another data set or does not fit.
 
-    Only keys that begin with one of `only` and none of `fresh` are taken. A part of a model may come from
-    another data set, such as one to pre-train on.
+    Only keys that begin with one of `only` are taken, and none of a part that a method wants fresh. A part of
+    a model may come from another data set, such as one to pre-train on.
     """
     if only == ("",) and content.get("dataset", task.name) != task.name:
         raise UserError(f"{path}: is a checkpoint of {content['dataset']}, not of {task.name}")
+    fresh = () if only == ("",) else tuple(f"encoder.{part}." for part in regressor.needs.fresh or ())
     state = checkpoint.state_of(content, path)
     checkpoint.load_published(
-        regressor, state, task.key_map, path, hint=task.checkpoint_hint, only=only, fresh=fresh
+        regressor, state, key_map(task), path, hint=task.checkpoint_hint, only=only, fresh=fresh
     )
-
-
-def load_encoder(regressor: Regressor, task: Task, args: argparse.Namespace) -> None:
-    """Start from the encoder of `--pretrained`; with `--retrain_fc`, freeze it (RRT, paper section 4.1)."""
-    fresh = tuple(f"encoder.{part}." for part in task.retrained) if args.retrain_fc else ()
-    content = checkpoint.load(args.pretrained)
-    load_model(regressor, content, task, args.pretrained, only=("encoder.",), fresh=fresh)
-    log.info("Encoder loaded from %s", args.pretrained)
-    if args.retrain_fc:
-        for name, parameter in regressor.named_parameters():
-            parameter.requires_grad_(name.startswith(("head.", *fresh)))
-        what = " and ".join(task.retrained) or "head"
-        log.info("RRT: the encoder is frozen, a fresh %s is trained", what)
-        if args.reweight == "none":
-            log.warning(
-                "RRT without --reweight trains the head on the same losses; the paper re-weights them"
-            )

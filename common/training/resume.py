@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.settings import Running
 from common.training import checkpoint
 from common.training.engine import Run, State
-from common.training.regressor import load_model
+from common.training.optimizer import same_kind
+from common.training.regressor import check_tied, key_map, load_model
 
 log = logging.getLogger("dir")
 
@@ -21,17 +24,20 @@ def resume(run: Run) -> None:
     """
     path = run.directory.last
     if not path.exists():
-        if not run.args.resume_from:
+        named = run.settings[Running].resume
+        if not named:
             run.directory.rewind(0)
             return
-        path = Path(run.args.resume_from)
+        path = Path(named)
     content = checkpoint.load(path)
+    check_tied(content, run.data, path)
     load_model(run.regressor, content, run.task, path)
     if not {"optimizer", "epoch"} <= content.keys():
         raise UserError(f"{path}: holds a model but no training to resume; start with --pretrained {path}")
     restore_optimizer(run, content, path)
     if "state" in content:
-        run.state = State(**content["state"])
+        known = {part.name for part in fields(State)}  # a checkpoint from before may hold others
+        run.state = State(**{name: value for name, value in content["state"].items() if name in known})
         checkpoint.set_random_state(content["random"])
     else:
         run.state = State(step=content["epoch"] * run.steps_per_epoch)
@@ -44,11 +50,9 @@ def resume(run: Run) -> None:
 
 def restore_optimizer(run: Run, content: dict[str, Any], path: Path) -> None:
     """Load the optimizer's state; raises UserError if another optimizer's, or of other parameters."""
-    theirs, mine = content["optimizer"]["param_groups"], run.optimizer.param_groups
-    sizes = [[len(group["params"]) for group in groups] for groups in (theirs, mine)]
-    if sizes[0] != sizes[1] or ("betas" in theirs[0]) != ("betas" in mine[0]):
+    if not same_kind(content["optimizer"], run.optimizer):
         raise UserError(
-            f"{path}: its training was with another --optimizer or --retrain_fc; give it the same, "
+            f"{path}: its training was with another --optimizer or of other parameters; give it the same flags, "
             f"or start anew with --pretrained {path}"
         )
     run.optimizer.load_state_dict(content["optimizer"])
@@ -61,8 +65,14 @@ def check_start(run: Run, content: dict[str, Any], path: Path) -> None:
             f"{path}: is at epoch {content['epoch']}, and nothing is left to train; raise --epoch, "
             f"or test it with --evaluate"
         )
-    if run.args.fds and run.state.step and not any("FDS." in key for key in content["state_dict"]):
-        raise UserError(
-            f"{path}: holds no FDS statistics, which begin with a run; drop --fds, "
-            f"or start anew with --pretrained {path}"
-        )
+    state = checkpoint.renamed(run.regressor.state_dict(), key_map(run.task))
+    for method in run.regressor:
+        prefix = f"methods.{method.name()}."
+        own = {
+            k for k, ours in zip(state, run.regressor.state_dict(), strict=True) if ours.startswith(prefix)
+        }
+        if run.state.step and own - content["state_dict"].keys():
+            raise UserError(
+                f"{path}: holds no {method.label} statistics, which begin with a run; drop {method.option()}, "
+                f"or start anew with --pretrained {path}"
+            )

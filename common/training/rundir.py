@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
-import os
+import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from common.cli import NO_FLAGS
 from common.errors import UserError
+from common.files import read_json, write_atomically, write_json
+from common.flags import Settings
+from common.task import Length
 
-# What a run may be given anew without becoming another run.
-NOT_CONFIGURATION = frozenset(
-    {
-        "device",
-        "cuda",
-        "gpu",
-        "workers",
-        "resume_from",
-        "must_resume",
-        "evaluate",
-        "eval_model",
-        "overwrite",
-        "metrics_json",
-    }
-    | {"store_root", "log_file", "print_freq", "cache"}
-)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON under a temporary name, then rename: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> Any | None:
-    """The content of a JSON file, or None if it is not there or cut short."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def configuration(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that make a run what it is, as JSON keeps them."""
-    kept = {
-        name: str(value.resolve()) if isinstance(value, Path) else value
-        for name, value in vars(args).items()
-        if name not in NOT_CONFIGURATION
-    }
-    return json.loads(json.dumps(kept, default=str, sort_keys=True))
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class RunDir:
@@ -61,14 +26,24 @@ class RunDir:
     Raises UserError if the directory holds a run of another configuration, is in use, or is no run at all.
     """
 
-    def __init__(self, path: Path, args: argparse.Namespace) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        *,
+        log_file: str = "training.log",
+        overwrite: bool = False,
+        data: str | None = None,
+        length: Callable[[Settings], Length] = lambda settings: Length(0, 0),
+    ) -> None:
         self.path = path
         self.last, self.best = path / "ckpt.pth.tar", path / "ckpt.best.pth.tar"
         self.metrics, self.predictions = path / "metrics.json", path / "predictions.csv"
         self.history = path / "metrics.jsonl"
-        self.log = path / getattr(args, "log_file", "training.log")
+        self.log = path / log_file
         self._aside = path / ".replaced"  # a run that --overwrite takes the place of
-        self._writer, self._purge_from = None, None
+        self._writer: SummaryWriter | None = None
+        self._purge_from: int | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock()
@@ -79,9 +54,9 @@ class RunDir:
         for leftover in path.glob(".*.tmp"):  # of a process that was killed as it wrote
             leftover.unlink()
         try:
-            if args.overwrite:
+            if overwrite:
                 self._set_aside()
-            self._claim(args)
+            self._claim(settings, data, length)
         except UserError:
             self.close()
             raise
@@ -104,9 +79,7 @@ class RunDir:
             return
         lines = self.history.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        temporary = self.history.with_name(f".{self.history.name}.{os.getpid()}.tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(self.history)
+        write_atomically(self.history, "".join(kept))
 
     def write_scalars(self, what: str, table: dict[str, dict], step: int, more: dict | None = None) -> None:
         """TensorBoard scalars of every metric and shot, as `val/mse/few`."""
@@ -163,19 +136,58 @@ class RunDir:
             raise UserError(f"{self.path}: is not empty and holds no run (no args.json): choose another name")
         return content
 
-    def _claim(self, args: argparse.Namespace) -> None:
-        mine = configuration(args)
+    def _claim(self, settings: Settings, data: str | None, length: Callable[[Settings], Length]) -> None:
+        """Take a new directory, or make sure that the one there is of the same run and of the same data."""
+        path = self.path / "args.json"
+        mine = settings.identity() | ({"data": data} if data else {})
         self._new = not self._content()
-        if self._new:
-            write_json(self.path / "args.json", mine)
-            return
-        theirs = read_json(self.path / "args.json") or {}
-        differ = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
+        if not self._new:
+            saved = read_saved(path)
+            theirs = saved_settings(path, settings)
+            if data and saved.get("data") not in (None, data):
+                raise UserError(
+                    f"{self.path}: the data have changed since this run began (labels, names or texts in "
+                    f"{settings.identity().get('data_dir')}); bring them back, choose another --store_name, or "
+                    "--overwrite the run"
+                )
+            known = "data" in saved or not data
+            before = length(theirs)
+            self._refuse_another(theirs, settings, before, moved=known)
+            if length(settings).checks <= before.checks:
+                return
+            for file in (self.metrics, self.predictions):  # the longer run is not finished
+                file.unlink(missing_ok=True)
+        write_json(path, mine)
+
+    def _refuse_another(self, theirs: Settings, mine: Settings, before: Length, *, moved: bool) -> None:
+        """Raise UserError if the run here is another one; where its data lie is not what a run is."""
+        there, here = theirs.identity(), mine.identity()
+        if moved:
+            here["data_dir"] = there["data_dir"]
+        done = math.inf if before.check_every else before.checks
+        differ = sorted(n for n in here if here[n] != there[n] and not mine.grown(n, theirs, done))
         if differ:
-            told = ", ".join(
-                f"--{n} {theirs.get(n)!r} there, {mine.get(n)!r} here" for n in sorted(differ)[:4]
-            )
+            named = ", ".join(f"{mine.option(n)} {there[n]!r} there, {here[n]!r} here" for n in differ[:4])
             raise UserError(
-                f"{self.path}: holds a run of another configuration ({told}); "
-                "choose another --store_name or --store_root, or --overwrite it"
+                f"{self.path}: holds a run of another configuration ({named}); to go on with it give its own "
+                f"flags (--config {self.path / 'args.json'}), else choose another --store_name or --store_root, "
+                "or --overwrite it"
             )
+
+
+def read_saved(path: Path) -> dict[str, Any]:
+    """Return the content of an `args.json`; raises UserError if it is damaged."""
+    saved = read_json(path)
+    if not isinstance(saved, dict):
+        raise UserError(f"{path}: is damaged; start the run over with --overwrite, or move the folder away")
+    return saved
+
+
+def saved_settings(path: Path, like: Settings) -> Settings:
+    """Return the settings that an `args.json` holds, with the groups of `like`; what it lacks has its default.
+
+    Raises UserError if the file is damaged or holds an unknown name.
+    """
+    known = like.values()
+    saved = {k: v for k, v in read_saved(path).items() if k in known or k not in NO_FLAGS}
+    return like.saved(saved, path)

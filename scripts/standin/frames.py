@@ -18,7 +18,7 @@ from PIL import Image
 from standin.raycast import HEIGHT, WIDTH, View, cast, photograph
 from standin.rooms import Rng, kind_of, room
 
-from common.datasets.depth import DEPTH_BINS, MAX_DEPTH, TEST_CSV, TRAIN_CSV, read_pairs
+from common.datasets.depth import DEPTH_BINS, MAX_DEPTH, TEST_CSV, TRAIN_CSV, Pair, read_pairs
 from common.report import Progress
 
 NEAREST = 0.7  # metres: nothing is nearer in the real data
@@ -49,7 +49,8 @@ def candidates(job: tuple[int, int, int]) -> tuple[list[View], np.ndarray]:
     """Draw `count` views of a room; return them and the histogram of each 8-bit depth, `(count, 256)`."""
     seed, number, count = job
     rng, here = np.random.default_rng([seed, 1, number]), room(seed, number)
-    views, histograms, tried = [], [], 0
+    views: list[View] = []
+    histograms, tried = [], 0
     while len(views) < count:
         view = draw_view(rng, here.size)
         hits = cast(here, view, *COARSE)
@@ -112,12 +113,13 @@ def save(job: tuple[Path, Scene]) -> int:
     return len(scene.views)
 
 
-def plan(pool: Pool, seed: int, sizes: tuple[int, int], counts: Sequence[int]) -> list[Scene]:
+def plan(pool: Pool, seed: int, sizes: tuple[int, int], counts: np.ndarray) -> list[Scene]:
     """Return the scenes of training, then of test; `sizes` are their frames, `counts` the real histogram."""
     train, test = sizes
     rooms = max(-(-train // FRAMES), min(SCENES, train))
     frames = [len(part) for part in np.array_split(range(train), rooms)]
-    scenes, kinds = [], Counter()
+    scenes: list[Scene] = []
+    kinds: Counter[str] = Counter()
     for number, views in enumerate(plan_split(pool, seed, 0, frames, VIEWS, counts, "training")):
         kind = kind_of(seed, number)
         kinds[kind] += 1
@@ -130,10 +132,10 @@ def plan(pool: Pool, seed: int, sizes: tuple[int, int], counts: Sequence[int]) -
 
 
 def plan_split(
-    pool: Pool, seed: int, first: int, frames: list[int], tried: int, counts: Sequence[int], what: str
+    pool: Pool, seed: int, first: int, frames: list[int], tried: int, counts: np.ndarray, what: str
 ) -> Iterator[list[View]]:
     """Yield `frames` views of each room from number `first` on, chosen from `tried` times as many."""
-    wanted, total = wanted_levels(np.array(counts)), np.zeros(LEVELS)
+    wanted, total = wanted_levels(counts), np.zeros(LEVELS)
     jobs = [(seed, first + number, tried * count) for number, count in enumerate(frames)]
     found = pool.imap(candidates, jobs, 4)
     with Progress(len(jobs), "room", f"planning {what}") as progress:
@@ -142,7 +144,7 @@ def plan_split(
             progress.advance(1)
 
 
-def write_rooms(pool: Pool, folder: Path, seed: int, sizes: tuple[int, int], counts: Sequence[int]) -> None:
+def write_rooms(pool: Pool, folder: Path, seed: int, sizes: tuple[int, int], counts: np.ndarray) -> None:
     """Render `sizes` = (training, test) frames into `folder` and write the two CSV files.
 
     `counts` `(100,)` is the histogram to follow. The same arguments give the same files, however many
@@ -160,7 +162,7 @@ def write_rooms(pool: Pool, folder: Path, seed: int, sizes: tuple[int, int], cou
 
 def contact_sheet(folder: Path, out: Path, columns: int = 4) -> None:
     """Write a PNG of a frame of some scenes, each above its depth: dark blue is near, red is far."""
-    first = {}
+    first: dict[Path, Pair] = {}
     for pair in read_pairs(folder, TRAIN_CSV):
         first.setdefault(pair.image.parent, pair)
     shown = list(first.values())[:SHEET]

@@ -52,7 +52,7 @@ def windows(boxes: np.ndarray, view: View, width: int, height: int) -> np.ndarra
     """Return the part of the picture that holds each box, int `(B, 4)`: left, top, right, bottom."""
     x, y, z = np.moveaxis(boxes, 2, 0)
     corners = np.stack([np.repeat(x, 4, 1), np.tile(np.repeat(y, 2, 1), 2), np.tile(z, 4)], 2)
-    seen = (corners - np.float32(view[:3])) @ view.axes().T
+    seen = (corners - np.array(view[:3], np.float32)) @ view.axes().T
     focal, limits, depth = FOCAL * width / WIDTH, np.array([width, height]), seen[..., 2:]
     edge, behind = depth * (limits / 2 / focal), depth < NEAR
     beside = ((seen[..., :2] > edge).all(1) | (seen[..., :2] < -edge).all(1)).any(1)
@@ -66,7 +66,7 @@ def windows(boxes: np.ndarray, view: View, width: int, height: int) -> np.ndarra
 
 def cast(room: Room, view: View, width: int = WIDTH, height: int = HEIGHT, rows: slice = ALL) -> Hits:
     """Follow the ray of each pixel of some rows to the nearest box, or else to the walls."""
-    start, axes = np.float32(view[:3]).reshape(3, 1, 1), view.axes().reshape(3, 3, 1, 1)
+    start, axes = np.array(view[:3], np.float32).reshape(3, 1, 1), view.axes().reshape(3, 3, 1, 1)
     x, y = ((np.arange(n, dtype=np.float32) + 0.5 - n / 2) * (WIDTH / width / FOCAL) for n in (width, height))
     ways = axes[0] * x + (axes[1] * y[rows, None] + axes[2])
     ways[ways == 0] = 1e-9
@@ -137,13 +137,13 @@ def lit(room: Room, hits: Hits, points: np.ndarray) -> np.ndarray:
     way = room.lamp.reshape(3, 1, 1) - points
     square = (way * way).sum(0) + np.float32(0.1)
     total = np.array([0.3, 0.24, 0.36], np.float32).take(hits.axis)
-    corners = np.float32(1)
+    corners = np.ones_like(total)
     for k in range(3):
         across = hits.axis == k
         above = np.maximum(-np.sign(hits.ways[k]) * way[k], 0)  # the lamp above a surface that is seen
         total += np.where(across, 2 * above / (square * np.sqrt(square)), 0)
         gap = np.minimum(points[k], room.size[k] - points[k])
-        corners = corners * np.where(across, 1, 1 - np.float32(0.4) * np.exp(gap * np.float32(-5)))
+        corners *= np.where(across, 1, 1 - np.float32(0.4) * np.exp(gap * np.float32(-5)))
     total += room.materials[:, 6].take(hits.surface)
     total *= corners
     x, y = (np.clip(points[k] / CELL, 0, n - 1).astype(np.int32) for k, n in enumerate(room.floor.shape))

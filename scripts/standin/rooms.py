@@ -20,6 +20,7 @@ TONES = {"plaster": (0.6, 0.85), "screen": (0.03, 0.15), "window": (0.85, 0.9), 
 class Room(NamedTuple):
     """What there is to look at, and how it is lit; float32, S surfaces of which B are boxes."""
 
+    reach: float  # metres at which half of the light is lost on the way to the camera
     size: np.ndarray  # (3,) metres: x, y, height
     boxes: np.ndarray  # (B, 2, 3) low and high corners
     origins: np.ndarray  # (S, 3) where the cells of a material begin
@@ -27,7 +28,6 @@ class Room(NamedTuple):
     materials: np.ndarray  # (S, 7) a `Material` each
     floor: np.ndarray  # shadows on the floor, 0 to 1, in cells of CELL along x and y
     lamp: np.ndarray  # (3,)
-    reach: float  # metres at which half of the light is lost on the way to the camera
 
 
 def kind_of(seed: int, number: int) -> str:
@@ -107,4 +107,4 @@ def room(seed: int, number: int) -> Room:
     origins = np.concatenate([np.zeros((SHELL, 3)), boxes[:, 0]])
     materials = np.array([MATERIALS[name] for name in shell + names])
     parts = (size, boxes, origins, np.array(skins + colours), materials, floor_shadows(size, boxes), lamp)
-    return Room(*(part.astype(np.float32) for part in parts), reach=rng.uniform(2.5, 4))
+    return Room(rng.uniform(2.5, 4), *(part.astype(np.float32) for part in parts))

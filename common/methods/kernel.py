@@ -1,0 +1,34 @@
+"""What LDS and FDS share: the flags of a smoothing kernel over label bins, and its part of a run's name."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+
+from scipy.signal import windows
+
+from common.lds import KERNELS, PUBLISHED_KERNELS, SIGMA_KERNELS
+
+KERNEL_HELP = (
+    f"{', '.join(PUBLISHED_KERNELS)} as published, or a window of scipy.signal.windows: "
+    f"{', '.join(KERNELS[len(PUBLISHED_KERNELS) :])}"
+)
+KERNEL_SIZE = "kernel size in bins, odd (the paper's; the published age code has 9 and 5)"
+KERNEL_WIDTH = "kernel sigma in bins (the paper's; the published age code has 1)"
+
+
+def kernel_name(text: str) -> str:
+    """Return the name of a kernel, as an argparse type."""
+    if text in KERNELS:
+        return text
+    near = difflib.get_close_matches(text, KERNELS, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    if text in windows.__all__:
+        hint = "it needs a parameter of its own or dips below 0; "
+    raise argparse.ArgumentTypeError(f"invalid choice: {text!r} ({hint}choose from {', '.join(KERNELS)})")
+
+
+def window_name(method: str, kernel: str, ks: int, sigma: float) -> str:
+    """Return the kernel's part of a run's name, composed as published: `_lds_gau_5_2`."""
+    short = kernel[:3] if kernel in PUBLISHED_KERNELS else kernel
+    return f"_{method}_{short}_{ks}" + (f"_{sigma:g}" if kernel in SIGMA_KERNELS else "")

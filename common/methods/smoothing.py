@@ -1,0 +1,101 @@
+"""FDS: the features' mean and variance in each label bin, calibrated in training (paper, section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from common.errors import UserError
+from common.fds import FDS, VARIANTS
+from common.flags import POSITIVE, flag
+from common.lds import SIGMA_KERNELS
+from common.method import Method, Passes
+from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, kernel_name, window_name
+from common.task import Batch, Data
+
+
+@dataclass(frozen=True)
+class SmoothingFlags:
+    """FDS."""
+
+    fds: bool = flag(False, "feature distribution smoothing")
+    fds_kernel: str = flag(
+        "gaussian", KERNEL_HELP, parse=kernel_name, metavar="KERNEL", when=lambda own: own.fds
+    )
+    fds_ks: int = flag(5, KERNEL_SIZE, low=1, odd=True, when=lambda own: own.fds)
+    fds_sigma: float = flag(
+        2.0, KERNEL_WIDTH, low=POSITIVE, when=lambda own: own.fds and own.fds_kernel in SIGMA_KERNELS
+    )
+    start_update: int = flag(0, "first epoch of FDS statistics", low=0, when=lambda own: own.fds)
+    start_smooth: int = flag(1, "first epoch of FDS smoothing", low=0, when=lambda own: own.fds)
+    fds_mmt: float = flag(0.9, "FDS momentum", low=0, high=1, when=lambda own: own.fds)
+    fds_variant: str = flag(
+        "paper",
+        "FDS as the paper states it, or as the released code behaves (docs/differences.md)",
+        choices=VARIANTS,
+        when=lambda own: own.fds,
+    )
+
+
+class Smoothing(Method):
+    """Smooths features in training, and takes their statistics in one more pass after each epoch."""
+
+    label = "FDS"
+    paper = "Yang et al., Delving into Deep Imbalanced Regression, ICML 2021, section 3.2"
+    Flags = SmoothingFlags
+    order = 40
+    key_map = (("statistics.", "FDS."),)
+
+    def run_name(self) -> str:
+        """Return the window, the first epochs and the momentum, as published, and the variant."""
+        own = self.flags
+        window = window_name("fds", own.fds_kernel, own.fds_ks, own.fds_sigma)
+        variant = "_released" if own.fds_variant == "released" else ""
+        return f"{window}_{own.start_update}_{own.start_smooth}_{own.fds_mmt:g}{variant}"
+
+    def legend(self) -> tuple[str, ...]:
+        """Return FDS, and whether it is the released one."""
+        return ("FDS (released)" if self.flags.fds_variant == "released" else "FDS",)
+
+    def describe(self) -> str:
+        """Return the window and the variant."""
+        own = self.flags
+        return f"FDS {own.fds_kernel} {own.fds_ks}/{own.fds_sigma:g}, {own.fds_variant}"
+
+    def prepare(self, data: Data) -> Data:
+        """Check that the kernel fits; raises UserError if it is wider than the buckets can reflect."""
+        first, last = data.buckets or (0, data.bins.num)
+        if last - first <= self.flags.fds_ks // 2:
+            raise UserError(
+                f"--fds_ks {self.flags.fds_ks}: is too wide for the buckets from --bucket_start {first} "
+                f"to --bucket_num {last}"
+            )
+        return data
+
+    def build(self, dim: int, data: Data) -> None:
+        """Make the statistics, one bucket for each bin of the data's buckets."""
+        own, task = self.flags, self.task
+        first, last = data.buckets or (0, data.bins.num)
+        self.statistics = FDS(
+            dim, last, first, own.start_update, own.start_smooth, own.fds_kernel, own.fds_ks, own.fds_sigma,
+            own.fds_mmt, bins=data.bins, clip=task.fds_clip, empty=task.fds_empty,
+            **(task.fds_released if own.fds_variant == "released" else {}),
+        )  # fmt: skip
+
+    def features(self, z: torch.Tensor, batch: Batch, epoch: int) -> torch.Tensor:
+        """Calibrate the features (eq. 5)."""
+        return self.statistics.smooth(z, batch.targets, epoch)
+
+    def end_of_epoch(self, epoch: int, passes: Passes) -> None:
+        """Smooth the statistics so far, then update them by one more pass over the training data.
+
+        The released age and STS-B code takes statistics of calibrated features.
+        """
+        if epoch < self.flags.start_update:
+            return
+        for seen in passes("FDS statistics"):
+            released = self.statistics.variant == "released"
+            self.statistics.collect(seen.features if released else seen.raw, seen.batch.targets)
+        self.statistics.update_last_epoch_stats(epoch)
+        self.statistics.update(epoch)
