@@ -40,53 +40,42 @@ from common.report import Progress, start_logging
 
 NAMES = ("Anna", "Boris", "Chen", "Dana", "Emil", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")
 SURNAMES = (
-    "Adler",
-    "Baker",
-    "Costa",
-    "Diaz",
-    "Endo",
-    "Fox",
-    "Grant",
-    "Haas",
-    "Ito",
-    "Jones",
-    "Klein",
-    "Lund",
-)
+    "Adler", "Baker", "Costa", "Diaz", "Endo", "Fox", "Grant", "Haas", "Ito", "Jones", "Klein", "Lund",
+)  # fmt: skip
 SHEET = 60  # faces of a contact sheet
 
 
 def histogram(name: str) -> list[int] | dict[int, int]:
-    """The real label histogram: counts by age, or by score bin."""
+    """Return the real label histogram: counts by age, or by score bin."""
     content = json.loads((cli.ROOT / "data" / "histograms.json").read_text(encoding="utf-8"))[name]
     return content if isinstance(content, list) else {int(age): count for age, count in content.items()}
 
 
 def scaled(count: int, scale: float) -> int:
-    """A count of the real histogram at this scale; what is there at all keeps at least one."""
+    """Return a count of the real histogram at this scale; a count above 0 stays at least 1."""
     return max(1, round(count * scale)) if count else 0
 
 
 def draw_sts_b(folder: Path, args: argparse.Namespace) -> None:
-    """A corpus of graded paraphrases and word vectors for it."""
+    """Write a corpus of graded paraphrases, and word vectors for it."""
     counts = [scaled(count, args.scale) for count in histogram("sts-b")]
     write_corpus(folder, counts, max(2, round(50 * args.scale)), args.seed)
 
 
 def agedb_path(number: int, age: int, person: int, male: bool) -> str:
-    """A path as AgeDB has it: the number, a name, the age and the sex."""
+    """Return a path as AgeDB has it: the number, a name, the age and the sex."""
     name = NAMES[person % len(NAMES)] + SURNAMES[person // len(NAMES) % len(SURNAMES)]
     return f"AgeDB/{number}_{name}_{age}_{'m' if male else 'f'}.jpg"
 
 
 def imdb_wiki_path(number: int, age: int, person: int, male: bool) -> str:
-    """A path as IMDB-WIKI has it: 88 % in the one folder, the rest in the other."""
+    """Return a path as IMDB-WIKI has it: 88 % in the one folder, the rest in the other."""
     source = "imdb_crop" if number % 100 < 88 else "wiki_crop"
     return f"{source}/{person % 100:02d}/nm{person:07d}_rm{number:09d}_{age}.jpg"
 
 
 def leave_signals_to_the_parent() -> None:
-    """In a worker: Ctrl-C reaches the whole group, and only the parent has something to say and to tidy."""
+    """Ignore Ctrl-C in a worker: it reaches the whole group, and only the parent reports and tidies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -100,7 +89,7 @@ def draw_faces(
     cap: int,
     people: float,
 ) -> None:
-    """The CSV in a random order, split by the published rule, and a drawn face for each row.
+    """Write the CSV in a random order, split by the published rule, and draw a face for each row.
 
     `cap` is the most samples of an age in validation and in test, `people` the faces of one person.
     """
@@ -132,24 +121,26 @@ def draw_faces(
 
 
 def draw_agedb(folder: Path, args: argparse.Namespace) -> None:
-    """Faces with AgeDB's histogram and layout."""
+    """Draw faces with AgeDB's histogram and layout."""
     draw_faces(folder, args, csv_name="agedb.csv", path_of=agedb_path, cap=30, people=29)
 
 
 def draw_imdb_wiki(folder: Path, args: argparse.Namespace) -> None:
-    """Faces with an approximation of IMDB-WIKI's histogram, in its layout."""
+    """Draw faces with an approximation of IMDB-WIKI's histogram, in its layout."""
     draw_faces(folder, args, csv_name="imdb_wiki.csv", path_of=imdb_wiki_path, cap=150, people=10)
 
 
 def draw_nyud2(folder: Path, args: argparse.Namespace) -> None:
-    """Rooms with NYUD2's histogram of depth, in its layout, and what prepare.py makes of them."""
+    """Draw rooms with NYUD2's histogram of depth, in its layout; write what prepare.py would."""
     from preparing import nyud2  # loads torch
     from standin import frames  # loads matplotlib and scipy
 
     counts = nyud2.published_counts()
     sizes = scaled(counts.images, args.scale), max(frames.LEAST_TEST, scaled(654, args.scale))
     with Pool(initializer=leave_signals_to_the_parent) as pool:
-        frames.write_rooms(pool, folder, args.seed, sizes, counts.counts, args.contact_sheet)
+        frames.write_rooms(pool, folder, args.seed, sizes, counts.counts)
+    if args.contact_sheet is not None:
+        frames.contact_sheet(folder, args.contact_sheet)
     told = describe(args)
     standin = Standin(str(told["note"]), float(told["many_above"]), float(told["few_below"]))
     nyud2.prepare(folder, args.seed, standin)
@@ -174,7 +165,7 @@ STANDINS: dict[str, tuple[Callable[[Path, argparse.Namespace], None], tuple[floa
 
 
 def describe(args: argparse.Namespace) -> dict[str, object]:
-    """The content of `standin.json`."""
+    """Return the content of `standin.json`."""
     _, (many, few), note = STANDINS[args.name]
     told = {"dataset": args.name, "scale": args.scale, "seed": args.seed}
     told |= {"many_above": many * args.scale, "few_below": few * args.scale, "note": note}
@@ -183,7 +174,7 @@ def describe(args: argparse.Namespace) -> dict[str, object]:
 
 @contextmanager
 def appearing(folder: Path):  # noqa: ANN201 - a generator behind a decorator
-    """A temporary folder beside `folder` that becomes it at the end: whole, or not there."""
+    """Yield a temporary folder that is renamed to `folder` at the end: whole, or not there."""
     folder = folder.resolve()  # not a link to it, and not "."
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
@@ -200,13 +191,13 @@ def appearing(folder: Path):  # noqa: ANN201 - a generator behind a decorator
 
 
 def scale(text: str) -> float:
-    """An argparse type: a number above 0, at most 1."""
+    """Parse a number above 0, at most 1."""
     value = flags.number(float, flags.POSITIVE, 1)(text)
     return float(value)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags of this script."""
+    """Parse the flags of this script."""
     parser = cli.Parser(prog="scripts/make_standin.py", description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=tuple(STANDINS), help="what to stand in for")
     parser.add_argument("--out", type=Path, default=None, help="folder to write (default: data/NAME here)")
@@ -217,20 +208,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--img_size", type=flags.number(int, 16, 1024), default=64, help="faces: side in pixels"
     )
-    parser.add_argument(
-        "--contact_sheet",
-        type=Path,
-        default=None,
-        metavar="PNG",
-        help="a sheet of some of the faces or rooms",
-    )
+    sheet = "a PNG of some of the faces or rooms"
+    parser.add_argument("--contact_sheet", type=Path, default=None, metavar="PNG", help=sheet)
     args = parser.parse_args(argv)
     args.out = args.out or cli.ROOT / "data" / args.name
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     args = parse(argv)
     start_logging(None)
     told = describe(args)

@@ -15,20 +15,17 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from standin.canvas import Canvas
+from standin.hair import draw_back_hair, draw_beard, draw_front_hair, strands
 from standin.layers import (
-    draw_back_hair,
     draw_background,
-    draw_beard,
     draw_body,
     draw_extras,
     draw_eyes,
-    draw_front_hair,
     draw_head,
     draw_mouth,
     draw_nose,
     draw_wrinkles,
     new_canvas,
-    strands,
 )
 from standin.looks import apparent_ages, hair_colour, looks, skin_colour, traits
 
