@@ -7,7 +7,7 @@ one. A view is chosen on a coarse depth map, before anything is rendered.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import NamedTuple
