@@ -42,7 +42,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **how: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **how)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
+    def parse_args(  # type: ignore[override]  # argparse has overloads for a namespace of its own kind
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> argparse.Namespace:
         """Like argparse's, but an unknown flag is named with the one that was probably meant."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:

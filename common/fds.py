@@ -66,6 +66,16 @@ class FDS(nn.Module):
         ValueError: an unknown variant or `empty`, a bad kernel, or fewer buckets than the kernel reflects.
     """
 
+    kernel_window: torch.Tensor
+    epoch: torch.Tensor
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    running_mean_last_epoch: torch.Tensor
+    running_var_last_epoch: torch.Tensor
+    smoothed_mean_last_epoch: torch.Tensor
+    smoothed_var_last_epoch: torch.Tensor
+    num_samples_tracked: torch.Tensor
+
     def __init__(
         self,
         feature_dim: int,
@@ -104,6 +114,7 @@ class FDS(nn.Module):
         for name in ("running_var", "running_var_last_epoch", "smoothed_var_last_epoch"):
             self.register_buffer(name, torch.ones(buckets, feature_dim))
         self.register_buffer("num_samples_tracked", torch.zeros(buckets))
+        self._stream: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         self.reset()
 
     def reset(self) -> None:

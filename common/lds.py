@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal, cast
+
 import numpy as np
 from scipy.ndimage import convolve1d, gaussian_filter1d
 from scipy.signal import windows
@@ -16,6 +18,7 @@ KERNELS = PUBLISHED_KERNELS + (
     "general_gaussian", "hamming", "hann", "lanczos", "nuttall", "parzen", "taylor", "tukey",
 )  # fmt: skip
 SIGMA_KERNELS = ("gaussian", "laplace", "exponential", "general_gaussian")
+Border = Literal["reflect", "constant", "nearest", "mirror", "wrap"]
 REWEIGHTS = ("none", "sqrt_inv", "inverse")
 
 
@@ -52,7 +55,7 @@ def smooth_counts(counts: np.ndarray, window: np.ndarray, border: str = "constan
 
     Integer counts give truncated integers, as in the published code; `border` is scipy's mode.
     """
-    return convolve1d(counts, weights=window, mode=border)
+    return convolve1d(counts, weights=window, mode=cast(Border, border))
 
 
 def bin_weights(
@@ -87,6 +90,6 @@ def bin_weights(
     return weights * (np.sum(counts) / np.dot(counts, weights))
 
 
-def sample_weights(labels: np.ndarray, bins: Bins, **how: object) -> np.ndarray:
+def sample_weights(labels: np.ndarray, bins: Bins, **how: Any) -> np.ndarray:
     """The loss weight of each training sample, float32 `(N,)`, mean 1: that of its bin (`bin_weights`)."""
     return bin_weights(bins.counts(labels), **how)[bins.index(labels)].astype(np.float32)

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from common.bins import Bins
 from common.datasets import depth as files
 from common.datasets.depth import Pair
 from common.errors import UserError
-from common.images.decode import one_ahead
+from common.images.decode import prefetch
 from common.task import Batch, Draw
 
 log = logging.getLogger("dir")
@@ -102,7 +102,7 @@ class DepthSplit:
         unmeasured = seen = 0
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(max(self.workers, 1)) as decoders:
             read = partial(self._read, augment=augment, decoders=decoders)
-            for draw, samples in one_ahead(reader, read, draws):
+            for draw, samples in prefetch(reader, read, draws):
                 pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
                 depth = np.stack([sample.depth for sample in samples])[:, None]
                 images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
@@ -168,13 +168,14 @@ class DepthSplit:
         return cropped.resize((self.sizes.width // 2, self.sizes.height // 2), Image.Resampling.BICUBIC)
 
 
-def moved(image: Image.Image, move: Move | None, *, order: int) -> Image.Image:
+def moved(image: Image.Image, move: Move | None, *, order: Literal[0, 2]) -> Image.Image:
     """Flipped, then rotated about its middle by splines of this order, zeros outside, as published."""
     if move is None:
         return image
     if move.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return Image.fromarray(ndimage.rotate(np.asarray(image), move.degrees, reshape=False, order=order))
+    rotated = ndimage.rotate(np.asarray(image), move.degrees, reshape=False, order=order)
+    return Image.fromarray(rotated)
 
 
 def _moves(draw: Draw) -> list[Move]:

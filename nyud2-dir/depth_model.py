@@ -45,8 +45,9 @@ class Blocks(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         resnet = torchvision.models.get_model(name, weights=None)
-        for child in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
-            self.add_module(child, getattr(resnet, child))
+        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
+        self.layer1, self.layer2 = resnet.layer1, resnet.layer2
+        self.layer3, self.layer4 = resnet.layer3, resnet.layer4
         width = resnet.fc.in_features
         self.channels = (width // 8, width // 4, width // 2, width)
 
@@ -89,7 +90,7 @@ class Fusion(nn.Module):
         self.bn = nn.BatchNorm2d(fused)
 
     def forward(self, blocks: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
-        ups = (self.up1, self.up2, self.up3, self.up4)
+        ups = [getattr(self, f"up{number}") for number in range(1, len(blocks) + 1)]
         x = torch.cat([up(block, size) for up, block in zip(ups, blocks, strict=True)], dim=1)
         return F.relu(self.bn(self.conv(x)))
 

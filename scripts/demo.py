@@ -27,8 +27,8 @@ from reproducing.table_numbers import rows_of
 
 from common import cli
 from common.files import read_json
-from common.metrics import GROUPS
-from common.report import HEADINGS, LABELS, number
+from common.metrics import GROUPS, METRICS
+from common.report import HEADINGS, number
 
 DATA = cli.ROOT / "data"
 SHARED = cli.ROOT.parent / "shared" / "data"  # the real data, where they lie beside the checkout
@@ -51,7 +51,7 @@ def draw_standin(name: str, folder: Path, scale: float, *more: str) -> None:
 
 
 def agedb(quick: bool) -> Table:
-    """The demo table of AgeDB-DIR, its stand-in drawn."""
+    """Draw the stand-in of AgeDB-DIR and return its demo table."""
     table = find_table("agedb-demo")
     if not quick:
         draw_standin("agedb", DATA / "standin" / "agedb-demo", 0.2, "--img_size", "48")
@@ -63,7 +63,7 @@ def agedb(quick: bool) -> Table:
 
 
 def sts_b(quick: bool) -> Table:
-    """The demo table of STS-B-DIR, on the best data that are at hand."""
+    """Return the demo table of STS-B-DIR, on the best data at hand."""
     table = find_table("sts-b-demo")
     real = next((d for d in (DATA / "sts-b", SHARED / "sts-b") if (d / "train_new.tsv").exists()), None)
     glove = next(
@@ -86,12 +86,12 @@ def sts_b(quick: bool) -> Table:
 
 
 def table_text(table: Table) -> str:
-    """One line a row, each metric for every shot, and the number of test samples above."""
+    """Format the table: a line for each row, each metric for every shot."""
     rows = rows_of(table)
     shots = next(iter(rows.values()))[0]["shots"]
     head, n = f"{'':<18}", f"{'test samples':<18}"
     for metric in table.metrics:
-        head += f"  {LABELS[metric] + ':':<9}" + "".join(f"{HEADINGS[group]:>8}" for group in GROUPS)
+        head += f"  {METRICS[metric].heading + ':':<9}" + "".join(f"{HEADINGS[group]:>8}" for group in GROUPS)
         n += " " * 11 + "".join(f"{shots[group]['n']:>8,}" for group in GROUPS)
     lines = [head, n]
     for row, (result, *_) in rows.items():
@@ -105,7 +105,7 @@ def table_text(table: Table) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = cli.Parser(prog="scripts/demo.py", description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=("agedb", "sts-b"), help="which data set")
     parser.add_argument(

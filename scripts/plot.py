@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `comm
 import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
 
 # isort: split
-from common import cli
+from common import cli, flags
 from common.report import start_logging, stop_logging
 
 ENDINGS = (".png", ".svg", ".pdf")
-ODD = cli.number(int, 1, odd=True)
+ODD = flags.number(int, 1, odd=True)
 HELP = {
     "histogram": "The label histogram of a training set, with its shots and the LDS-smoothed density.",
     "error": "The test error by label of several methods, below the training histogram.",
@@ -35,6 +35,13 @@ HELP = {
     "heatmap": "Every metric and shot of several methods, or of a whole table, against Vanilla.",
     "kernels": "The windows of LDS and FDS.",
 }
+
+
+def kernel(text: str) -> str:
+    """Parse the name of a kernel (an argparse type)."""
+    from common.methods.kernel import kernel_name  # loads torch and scipy
+
+    return kernel_name(text)
 
 
 def picture(text: str) -> Path:
@@ -72,11 +79,11 @@ def add_data(parser: cli.Parser) -> None:
 def add_density(parser: cli.Parser) -> None:
     """Add the flags of the smoothed density, named as for training."""
     parser.add_argument(
-        "--lds_kernel", type=cli.kernel, default="gaussian", help="kernel of the smoothed density"
+        "--lds_kernel", type=kernel, default="gaussian", help="kernel of the smoothed density"
     )
     parser.add_argument("--lds_ks", type=ODD, default=5, help="its size in bins, odd")
     parser.add_argument(
-        "--lds_sigma", type=cli.number(float, cli.POSITIVE), default=2.0, help="its sigma in bins"
+        "--lds_sigma", type=flags.number(float, flags.POSITIVE), default=2.0, help="its sigma in bins"
     )
 
 
@@ -104,11 +111,11 @@ def make_parser() -> cli.Parser:
         "--kernels",
         nargs="+",
         metavar="NAME",
-        type=cli.kernel,
+        type=kernel,
         help="as for --lds_kernel (default: the published ones)",
     )
     own.add_argument("--ks", nargs="+", type=ODD, default=[5, 9, 15], help="sizes, odd")
-    own.add_argument("--sigma", type=cli.number(float, cli.POSITIVE), default=2.0, help="in bins")
+    own.add_argument("--sigma", type=flags.number(float, flags.POSITIVE), default=2.0, help="in bins")
     return parser
 
 

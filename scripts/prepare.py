@@ -33,7 +33,7 @@ DATASETS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command: a name, then the flags of that data set; returns its exit code."""
+    """Run the command, a name and the flags of that data set; return its exit code."""
     words = sorted(sys.argv[1:] if argv is None else argv, key="--check".__eq__)  # it may stand anywhere
     parser = cli.Parser(prog=PROG, description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=tuple(DATASETS), help="the data set; its flags: NAME --help")

@@ -33,12 +33,12 @@ from reproducing.recipes import Cell, Table, find_table, read_tables
 from reproducing.sweep import Sweep
 from tables import markdown
 
-from common import cli
+from common import cli, flags
 from common.errors import RunFailed, UserError
 
 
 def parser() -> cli.Parser:
-    """The flags of this script."""
+    """Return the flags of this script."""
     parser = cli.Parser(prog="scripts/reproduce.py", description=__doc__.splitlines()[0])
     parser.add_argument("--table", help="number of the paper's table, or a name of data/recipes.toml")
     parser.add_argument(
@@ -51,7 +51,7 @@ def parser() -> cli.Parser:
     parser.add_argument("--rows", default="*", help="rows to run, as a shell pattern")
     parser.add_argument("--seeds", type=seeds, default=None, help="as 0,1,2; without it, the table's")
     parser.add_argument(
-        "--jobs", type=cli.number(int, 1), default=1, help="runs at a time, sharing the machine"
+        "--jobs", type=flags.number(int, 1), default=1, help="runs at a time, sharing the machine"
     )
     parser.add_argument(
         "--launcher",
@@ -64,7 +64,7 @@ def parser() -> cli.Parser:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """An argparse type: whole numbers between commas, each once."""
+    """Parse whole numbers between commas, each once (an argparse type)."""
     try:
         found = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
@@ -86,7 +86,7 @@ def list_tables() -> None:
 
 
 def chosen(args: argparse.Namespace) -> Table:
-    """The table that was asked for, at its scale and with its seeds."""
+    """Return the table of the command, at its scale and with its seeds."""
     if not args.table:
         raise UserError("name a table with --table; --list shows them")
     scale = args.scale
@@ -99,7 +99,7 @@ def chosen(args: argparse.Namespace) -> Table:
 
 
 def cells_of(table: Table, rows: str) -> list[Cell]:
-    """The cells of the rows that match; raises UserError if none does."""
+    """Return the cells of the rows that match; raises UserError if none does."""
     cells = [cell for cell in table.cells() if fnmatch.fnmatch(cell.row, rows)]
     if not cells:
         raise UserError(f"--rows {rows!r} matches no row of {table.name}; --list shows them")
@@ -116,7 +116,7 @@ def make_data(table: Table) -> None:
 
 
 def launcher(name: str, jobs: int) -> Launcher:
-    """What starts the runs."""
+    """Return the launcher of this name."""
     if name == "local":
         return Local(jobs)
     from reproducing.launch_ray import OnRay  # optional
@@ -125,7 +125,7 @@ def launcher(name: str, jobs: int) -> Launcher:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     args = parser().parse_args(argv)
     if args.list:
         list_tables()

@@ -23,13 +23,14 @@ from reproducing.table_text import as_csv, latex, markdown
 
 from common import cli
 from common.errors import RunFailed, UserError
+from common.files import write_atomically
 
 MARKED = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FORMATS = {".md": markdown, ".csv": as_csv, ".tex": latex}
 
 
 def updated(text: str) -> str:
-    """A README's text with every marked table printed anew."""
+    """Return a README's text with every marked table updated."""
     tables = read_tables()
 
     def replace(found: re.Match) -> str:
@@ -41,12 +42,12 @@ def updated(text: str) -> str:
 
 
 def readmes() -> list[Path]:
-    """The READMEs that may have tables."""
+    """Return the READMEs that may have tables."""
     return [cli.ROOT / "README.md", *sorted(cli.ROOT.glob("*-dir/README.md"))]
 
 
 def contents() -> Iterator[tuple[Path, str]]:
-    """Every file that shows a table, and what it should hold."""
+    """Yield every file that shows a table, with its new content."""
     for table in read_tables().values():
         if table.folder == "results" and any(cell.result.exists() for cell in table.cells()):
             for ending, form in FORMATS.items():
@@ -56,7 +57,7 @@ def contents() -> Iterator[tuple[Path, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = cli.Parser(prog="scripts/tables.py", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
     args = parser.parse_args(argv)
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if old != new and args.check:
             raise RunFailed(f"{path}: differs from the results; run python scripts/tables.py")
         if old != new:
-            path.write_text(new, encoding="utf-8")
+            write_atomically(path, new)
             print(f"{path.relative_to(cli.ROOT)}: written")
     return 0
 

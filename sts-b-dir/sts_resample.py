@@ -23,9 +23,11 @@ class ResampledPairs(PairSplit):
     """
 
     def __init__(self, split: PairSplit, plan: Plan, spread: torch.Tensor) -> None:
-        super().__init__(*_chosen(split, plan.first), plan.labels)
+        first, second = _chosen(split, plan.first)
+        super().__init__(first, second, plan.labels)
         self.plan, self.spread = plan, spread
-        self.others = PairSplit(*_chosen(split, plan.second), plan.labels)
+        first, second = _chosen(split, plan.second)
+        self.others = PairSplit(first, second, plan.labels)
         self._lengths = torch.maximum(self._lengths, self.others._lengths)
         self.lengths = self._lengths.sum(0).numpy()
         longest = int(self._lengths.max())

@@ -94,7 +94,8 @@ def load_corpus(folder: Path, max_tokens: int, max_words: int) -> Corpus:
     }
     vocabulary = build_vocabulary(chain.from_iterable(chain.from_iterable(tokens.values())), max_words)
     ids = {name: [list(map(vocabulary.encode, side)) for side in sides] for name, sides in tokens.items()}
-    return Corpus(vocabulary, **{name: PairSplit(*ids[name], pairs[name].scores) for name in SPLIT_FILES})
+    splits = {name: PairSplit(first, second, pairs[name].scores) for name, (first, second) in ids.items()}
+    return Corpus(vocabulary, **splits)
 
 
 def read_pairs(path: Path) -> Pairs:
@@ -205,7 +206,8 @@ def _unusual_word(line: bytes, dim: int, *, first: bool) -> bytes:
     """The word of a line without exactly `dim` spaces, which holds some itself (". . ."), or a ValueError."""
     if first and re.fullmatch(rb"\d+ \d+", line):
         raise ValueError(f"a word2vec header ({line.decode()}), which a GloVe file does not have: remove it")
-    size = _NUMBERS_AT_END.search(line).group().count(b" ")
+    found = _NUMBERS_AT_END.search(line)
+    size = found.group().count(b" ") if found else 0
     if size == dim:
         return line.rsplit(b" ", dim)[0]
     remedy = f"give --d_word {size}" if first and size else "the file may be damaged"
@@ -265,9 +267,9 @@ class PairSplit:
         Lengths stay on the CPU for `pack_padded_sequence`; `augment` is unused, text has no augmentation.
         """
         tokens, targets = self._tokens.to(device), self._targets.to(device)
-        weights = self.weights
-        if weights is not None:
-            weights = torch.tensor(weights, dtype=torch.float32, device=device)[:, None]
+        weights = None
+        if self.weights is not None:
+            weights = torch.tensor(self.weights, dtype=torch.float32, device=device)[:, None]
         for draw in draws:
             indices = torch.tensor(draw.indices)
             lengths = self._lengths[:, indices].reshape(-1)

@@ -24,6 +24,8 @@ from common import cli
 from common.datasets.depth import MASK, SUBSET_CSV, TEST_CSV, TRAIN_CSV, read_pairs
 from common.errors import RunFailed, UserError
 
+pytestmark = pytest.mark.slow
+
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="needs the real files")
 
 

@@ -22,6 +22,8 @@ from common.cli import ROOT
 from common.fds import FDS
 from common.training import engine
 
+pytestmark = pytest.mark.slow
+
 METRICS = ["rmse", "mse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3"]
 COMBINATIONS = {
     "vanilla": "",

@@ -33,6 +33,8 @@ from common import cli
 from common.errors import UserError
 from common.report import stop_logging
 
+pytestmark = pytest.mark.slow
+
 BODY = random.Random(0).randbytes(250_000)
 SHA256 = "sha256:" + hashlib.sha256(BODY).hexdigest()
 BLOB = "git-blob:" + hashlib.sha1(b"blob 250000\0" + BODY).hexdigest()
@@ -914,6 +916,22 @@ def test_list_says_what_is_here(site, tmp_path, monkeypatch, capsys):
             (tmp_path / "demo" / name).touch()
         assert download.main(["--list"], sources) == 0
         assert capsys.readouterr().out.split() == ["demo", "2.5", "MB", *state.split(), "free"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("[demo", "is damaged ("), ("[demo]\n", "('addresses' is missing)"), (None, "cannot be read"),
+     ('[addresses]\n[demo]\nterms = ""\nnext = ""\nfiles = [{ nosuch = 1 }]\n', "nosuch")],
+)  # fmt: skip
+def test_11_17_damaged_manifest_is_one_line(tmp_path, capsys, text, reason):
+    path = tmp_path / "sources.toml"
+    if text is not None:
+        path.write_text(text)
+    assert call(path) == 2
+    out, error = capsys.readouterr()
+    assert out == "" and error.count("\n") == 1
+    assert error.startswith(f"{download.PROG}: error: {path}: ") and reason in error
+    assert error.endswith("restore it with git\n")
 
 
 def test_manifest_is_sound():

@@ -14,6 +14,8 @@ from common import cli
 from common.training.checkpoint import renamed
 from common.training.regressor import Regressor
 
+pytestmark = pytest.mark.slow
+
 FLAGS = "--model resnet18 --img_size 16 --batch_size 24 --device cpu --cache off --many_above 3 --few_below 2"
 
 

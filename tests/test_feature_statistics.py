@@ -29,6 +29,8 @@ from common.task import Batch, Draw
 from common.training import checkpoint
 from common.training.regressor import build_regressor, load_model
 
+pytestmark = pytest.mark.slow
+
 BUCKETS = range(5, 40)
 WITH_FDS = "--fds --start_smooth 0 --epoch 3 --bucket_start 5 --bucket_num 40"
 

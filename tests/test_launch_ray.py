@@ -22,6 +22,8 @@ from stub_repository import (
 
 from common import cli
 
+pytestmark = pytest.mark.slow
+
 
 @contextlib.contextmanager
 def swept(root):

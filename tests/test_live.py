@@ -18,6 +18,8 @@ from stub_repository import (
 
 from common import cli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):

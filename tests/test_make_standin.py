@@ -20,6 +20,8 @@ from common.datasets.standin import read_standin
 from common.errors import UserError
 from common.report import stop_logging
 
+pytestmark = pytest.mark.slow
+
 PROG = "scripts/make_standin.py"
 AGEDB = ["agedb", "--scale", "0.002", "--img_size", "16"]  # 119 faces: some of each age
 STS = ["sts-b", "--scale", "0.05"]

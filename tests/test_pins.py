@@ -20,25 +20,25 @@ import sts_corpus
 import tiny_depth
 import tiny_faces
 import torch
+from common.regressor import build_regressor
 from golden_counts import agedb_train_counts, labels_with, nyud2_train_counts, sts_train_counts
 from torch import nn
 
 from common import age, engine
-from common.regressor import build_regressor
 
 AGE, STS, NYU = ("agedb", "imdb-wiki"), ("sts-b",), ("nyud2",)
 ALL = AGE + STS + NYU
+BIN_NUM = {"agedb": 121, "imdb-wiki": 121, "sts-b": 50, "nyud2": 100}
+FOLDERS = tempfile.TemporaryDirectory()  # removed with the interpreter
 
 
-# How a pin is read. What follows, down to `constants`, is all that knows the inside of a run.
+# How a pin is read. Only what stands above the table of pins knows the inside of a run.
 
 
 @functools.cache
 def folder(name):
-    """A few made-up samples in the data set's own format; removed with the interpreter."""
-    root = tempfile.TemporaryDirectory()
-    folder.kept = [*getattr(folder, "kept", []), root]
-    path = Path(root.name)
+    """A few made-up samples in the data set's own format."""
+    path = Path(FOLDERS.name) / name
     if name in AGE:
         return tiny_faces.write_faces(path, name=name.replace("-", "_"))
     if name == "sts-b":
@@ -178,7 +178,7 @@ def empty_bucket(fds):
 
 def border(name, first):
     """What LDS takes to lie beyond the first bin: nothing, or the bins before it in the mirror."""
-    counts = np.zeros_like(FLAT[name])
+    counts = np.zeros(BIN_NUM[name], np.int64)
     counts[[first, first + 20]] = 1_000_000
     at_border, inside = weights(name, counts, "--reweight sqrt_inv --lds")[[first, first + 20]]
     density = float(inside / at_border)  # the window is .858 .946 1 .946 .858
@@ -188,7 +188,7 @@ def border(name, first):
 def clip_counts(name):
     """The least and the greatest count that inverse weights tell apart; None if all differ."""
     told = [*range(1, 12), *range(995, 1006)]
-    counts = np.zeros_like(FLAT[name])
+    counts = np.zeros(BIN_NUM[name], np.int64)
     counts[20 : 20 + len(told)] = told
     found = weights(name, counts, "--reweight inverse")[20 : 20 + len(told)]
     low = max(n for n, weight in zip(told, found, strict=True) if weight == found[0])
@@ -207,9 +207,6 @@ def drops(run):
     last = run.max_steps // run.steps_per_epoch
     rates = [engine.learning_rate(run.args, epoch) for epoch in range(last)]
     return [epoch for epoch in range(1, last) if rates[epoch] == pytest.approx(rates[epoch - 1] / 10)]
-
-
-FLAT = {name: np.ones(bins, np.int64) for name, bins in zip(ALL, (121, 121, 50, 100), strict=True)}
 
 
 # The pins: constant, data sets, value, source

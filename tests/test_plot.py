@@ -23,6 +23,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from common import cli
 from common.lds import get_lds_kernel_window
 
+pytestmark = pytest.mark.slow
+
 METHODS = {
     "Vanilla": {},
     "SQINV": {"reweight": "sqrt_inv"},

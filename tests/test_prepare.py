@@ -22,6 +22,8 @@ from tiny_faces import call, command, run_dir
 from common import cli
 from common.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 REAL = SHARED / "data" / "agedb" / "agedb.csv"
 needs_real = pytest.mark.skipif(not REAL.exists(), reason="needs the real agedb.csv")
 AGES = st.lists(st.integers(-2, 125) | st.integers(30, 32), max_size=300)

@@ -31,6 +31,8 @@ from common.datasets.depth import (
 from common.datasets.standin import Standin
 from common.report import stop_logging
 
+pytestmark = pytest.mark.slow
+
 OURS = (COUNTS, HISTOGRAM, SUBSET_CSV, MASK)
 BIN_OF_LEVEL = DEPTH_BINS.index(np.arange(256, dtype=np.float32) / np.float32(255) * np.float32(10))
 

@@ -19,6 +19,8 @@ from sts_text import read_pairs
 from common import cli
 from common.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 REAL = SHARED / "data" / "sts-b"
 needs_real = pytest.mark.skipif(not REAL.exists(), reason="needs the real STS-B")
 NEW = list(SPLIT_FILES.values())

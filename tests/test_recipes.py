@@ -303,9 +303,28 @@ def test_a_word_that_no_scale_has_is_an_error(tmp_path):
         '[t]\nscript = "x"\nseeds = [3]\nmetrics = {}\nrows = "r"\n[t.scales.small]\n'
         'title = "T"\nflags = ""\n[rows.r]\nA = { flags = "$nosuch" }\n'
     )
-    with pytest.raises(KeyError, match="nosuch"):
+    with pytest.raises(UserError, match="recipes.toml: is damaged .*nosuch"):
         read_tables(path)
     assert recipes.RECIPES.is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[t]\nscript = \n", r"is damaged \(.*line 2"),
+        ("[t]\nseeds = [0]\n", r"is damaged \('scales' is missing\)"),
+        ("t = 3\n", r"is damaged \("),
+        (b"\xff\xfe", r"is damaged \(.*utf-8"),
+        (None, "cannot be read"),
+    ],
+)
+def test_11_17_damaged_recipes_are_one_line(tmp_path, text, reason):
+    path = tmp_path / "recipes.toml"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=rf"recipes\.toml: {reason}.*; .*restore it with git") as caught:
+        read_tables(path)
+    assert "\n" not in str(caught.value)
 
 
 # Data that are made

@@ -14,6 +14,7 @@ import reproduce
 import torch
 from reproducing import launch
 from reproducing.recipes import read_tables
+from reproducing.results import read_result
 from stub_repository import (
     NAME,
     PROG,
@@ -24,6 +25,10 @@ from stub_repository import (
     starts,
     work_in_repository,
 )  # fmt: skip
+
+from common.errors import UserError
+
+pytestmark = pytest.mark.slow
 
 TABLES = read_tables()
 
@@ -319,6 +324,19 @@ def test_a_result_that_is_cut_short_is_named_and_its_cell_run_again(repository, 
     assert f"{result_path(root, 'a')}: is cut short; A, seed 0 is run again\n" in capsys.readouterr().out
     assert (starts(root, "a"), starts(root, "b")) == (2, 1)
     assert result(root, "a")["value"] == "1"
+
+
+@pytest.mark.parametrize("shots", ['{"all": {"n": 1, "mae": NaN}}', '{"all": {"mae": 1}}', "[1]"])
+def test_11_17_a_result_that_is_damaged_is_named_and_its_cell_run_again(repository, shots, capsys):
+    root = repository({"A": "--value 1"})
+    assert call("--table", "t-small") == 0
+    result_path(root, "a").write_text(f'{{"command": "", "checkpoint": "x", "shots": {shots}}}')
+    with pytest.raises(UserError, match=r"a\.seed0\.json: is damaged .*; run scripts/reproduce\.py again"):
+        read_result(next(read_tables()[NAME].cells()))
+    capsys.readouterr()
+    assert call("--table", "t-small") == 0
+    assert f"{result_path(root, 'a')}: is damaged; A, seed 0 is run again\n" in capsys.readouterr().out
+    assert (starts(root, "a"), result(root, "a")["value"]) == (2, "1")
 
 
 def test_a_result_without_command_or_predictions_is_run_again(repository, capsys):

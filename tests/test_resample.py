@@ -27,6 +27,8 @@ from common.metrics import Shots
 from common.task import Draw
 from common.training import engine
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 BINS = Bins.integers(0, 60)
 

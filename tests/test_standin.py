@@ -22,6 +22,8 @@ from standin.looks import CUES, apparent_ages
 from common.cli import run_command
 from common.errors import RunFailed, UserError
 
+pytestmark = pytest.mark.slow
+
 HISTOGRAMS = json.loads((ROOT / "data" / "histograms.json").read_text(encoding="utf-8"))
 STS_FILES = {"train": "train_new.tsv", "val": "dev_new.tsv", "test": "test_new.tsv"}
 STS_HEADER = "index genre filename year old_index source1 source2 sentence1 sentence2 score"
@@ -338,9 +340,10 @@ def test_exit_codes_of_the_command(tmp_path):
         "other data": ["agedb", "--out", str(tmp_path / "real")],
     }
     program = RUN_ALL.replace("SCRIPT", repr(str(ROOT / "scripts" / "make_standin.py")))
+    path = os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])  # this copy's code, whatever is installed
     run = subprocess.run(
         [sys.executable, "-c", program, "", json.dumps(list(calls.values()))],
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")},
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     for (word, _), (code, err) in zip(calls.items(), json.loads(run.stdout), strict=True):

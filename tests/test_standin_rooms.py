@@ -33,6 +33,8 @@ from common.datasets.standin import read_standin
 from common.report import stop_logging
 from common.training import engine
 
+pytestmark = pytest.mark.slow
+
 SCALE = 0.001  # 51 training images; there are never fewer than 32 test images
 REAL = nyud2.published_counts().counts
 

@@ -24,6 +24,8 @@ from common.fds import FDS
 from common.training import checkpoint, engine
 from common.training import command as commands
 
+pytestmark = pytest.mark.slow
+
 METRICS = ("mse", "mae", "gm", "pearson", "spearman")
 SHOTS = ("all", "many", "medium", "few")
 COMBINATIONS = {

@@ -5,12 +5,13 @@ import json
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
 from common.bins import Bins
 from common.flags import flag
-from common.metrics import Shots
+from common.metrics import Shots, shot_table
 from common.task import Batch, Data, Length, Task
 from common.training import command
 
@@ -101,3 +102,105 @@ def with_changes(**changes):
 
 def history(path):
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+# --- The same task on other shapes of data, so that a method meets each of them
+
+
+class Pairs(Vectors):
+    """Two vectors a sample, as sentences come in pairs."""
+
+    def batches(self, draws, *, augment, device):
+        for batch in super().batches(draws, augment=augment, device=device):
+            yield batch._replace(inputs=(batch.inputs, batch.inputs.roll(1, 1)))
+
+    def resampled(self, rows, plan):
+        made = plan(self.x[rows].numpy())
+        other = type(self)(len(self), 0)
+        other.x = torch.lerp(
+            self.x[made.first], self.x[made.second], torch.from_numpy(made.share).float()[:, None]
+        )
+        other.labels = made.labels
+        return other
+
+
+class PairEncoder(Encoder):
+    def forward(self, inputs):
+        first, second = map(self.body, inputs)
+        return first * second
+
+
+class Maps(Vectors):
+    """A map of labels a sample, some of them unknown; weights are those of bins."""
+
+    def __init__(self, n, seed):
+        super().__init__(n, seed)
+        self.depth = torch.tensor(self.labels)[:, None, None, None] + torch.arange(6.0).view(1, 1, 2, 3) / 8
+        self.depth[::3, :, 0, 0] = torch.nan
+        self.all, self.labels = self.labels, None
+
+    def __len__(self):
+        return len(self.x)
+
+    def batches(self, draws, *, augment, device):
+        for draw in draws:
+            targets = self.depth[draw.indices]
+            weights = None
+            if self.weights is not None:
+                weights = torch.from_numpy(self.weights)[BINS.index(targets.nan_to_num())]
+            inputs = self.x[draw.indices][:, :, None, None].expand(-1, -1, 2, 3)
+            yield Batch(inputs, targets, weights, targets.isfinite())
+
+
+class MapEncoder(nn.Module):
+    feature_dim = 4
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Tanh())
+
+    def forward(self, x):
+        return self.body(x)
+
+
+class MapMetrics:
+    """MAE and MSE over all known pixels, by shot."""
+
+    def __init__(self, task, split, data):
+        self.task, self.shots, self.rows_ = task, data.shots, []
+
+    def add(self, draw, prediction, targets):
+        known = targets.isfinite()
+        self.rows_.append((targets[known].numpy(), prediction.mean[known].numpy()))
+
+    @property
+    def columns(self):
+        label, prediction = map(np.concatenate, zip(*self.rows_, strict=True))
+        return {"label": label, "prediction": prediction}
+
+    def table(self):
+        return shot_table(self.columns, self.shots, self.task.metrics)
+
+    def rows(self):
+        return pd.DataFrame(self.columns)
+
+
+def load_as(kind):
+    def loaded(settings=None):
+        splits = [kind(50, 0), kind(20, 1), kind(20, 2)]
+        labels = splits[0].labels if splits[0].labels is not None else splits[0].all
+        counts = BINS.counts(labels)
+        dense = None if splits[0].labels is not None else counts * 6
+        return Data(*splits, BINS, Shots(BINS, counts, 5, 2), counts=dense)
+
+    return loaded
+
+
+KINDS = {
+    "vectors": replace(TASK, load=load_as(type("Vectors", (Vectors,), {"resampled": Pairs.resampled}))),
+    "pairs": replace(TASK, load=load_as(Pairs), build=lambda settings, data: PairEncoder()),
+    "maps": replace(
+        TASK, load=load_as(Maps), build=lambda settings, data: MapEncoder(), evaluator=MapMetrics,
+        head=lambda dim: nn.Conv2d(dim, 1, 1), methods_without=("resample",),
+    ),
+}  # fmt: skip

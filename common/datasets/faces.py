@@ -103,7 +103,8 @@ def _read_columns(csv: Path, names: tuple[str, str, str], hint: str) -> tuple[li
             f"{csv}: line {ragged[0]} has not the {len(found)} cells of the first line; "
             "a comma inside a cell needs quotes around the cell"
         )
-    return [line for line, _ in rows], *([row[name] for _, row in rows] for name in names)
+    path, split, target = ([row[name] for _, row in rows] for name in names)
+    return [line for line, _ in rows], path, split, target
 
 
 def also(hint: str) -> str:

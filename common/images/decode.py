@@ -14,9 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from common.errors import RunFailed, UserError
 from common.report import Progress
-from common.task import Batch, Draw
+from common.task import Draw
 
-S, T = TypeVar("S"), TypeVar("T")
+S = TypeVar("S")
+T = TypeVar("T")
 
 # What says that a file is bad. Any other errno (too many open files, a lost network disk) is no fault of
 # the image, and must not make `--bad_images skip` drop it.
@@ -105,11 +106,9 @@ def reported(items: Iterable[T], what: str, total: int, start: int = 0) -> Itera
             progress.advance(1)
 
 
-def one_ahead(
-    reader: Executor, read: Callable[[Draw], Batch], draws: Iterable[Draw]
-) -> Iterator[tuple[Draw, Batch]]:
-    """Each draw with what `read` gives for it, in order; the next one is read meanwhile."""
-    waiting: tuple[Draw, Future[Batch]] | None = None
+def prefetch(reader: Executor, read: Callable[[Draw], T], draws: Iterable[Draw]) -> Iterator[tuple[Draw, T]]:
+    """Yield each draw with what `read` gives for it, in order; the next one is read meanwhile."""
+    waiting: tuple[Draw, Future[T]] | None = None
     for draw in draws:
         following = draw, reader.submit(read, draw)
         if waiting:

@@ -16,7 +16,7 @@ from common.datasets.faces import SPLITS, also, check_sizes, read_faces
 from common.errors import UserError
 from common.images.augment import PADDING, normalize, random_crop_flip
 from common.images.cache import cached_images
-from common.images.decode import decode, file_stat, one_ahead
+from common.images.decode import decode, file_stat, prefetch
 from common.task import Batch, Draw
 
 if TYPE_CHECKING:
@@ -65,20 +65,22 @@ class FaceSplit:
         pin = device.type == "cuda"  # a GPU copies from pinned memory while it computes
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(max(self.workers, 1)) as decoders:
             read = partial(self._read, decoders=decoders, pin=pin)
-            for draw, batch in one_ahead(reader, read, draws):
-                pixels, targets, weights, _ = (
-                    None if tensor is None else tensor.to(device, non_blocking=True) for tensor in batch
-                )
-                images = pixels.permute(0, 3, 1, 2)
+            for draw, batch in prefetch(reader, read, draws):
+                images = batch.inputs.to(device, non_blocking=True).permute(0, 3, 1, 2)
+                targets = batch.targets.to(device, non_blocking=True)
+                weights = None if batch.weights is None else batch.weights.to(device, non_blocking=True)
                 images = random_crop_flip(images, draw.seed, self.padding) if augment else images
                 yield Batch(normalize(images), targets, weights)
 
     def _read(self, draw: Draw, decoders: Executor, pin: bool) -> Batch:
-        """The batch on the CPU, its inputs still pixels: uint8 `(n, S, S, 3)`."""
+        """Return the batch on the CPU, its inputs still pixels: uint8 `(n, S, S, 3)`."""
+
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(array).pin_memory() if pin else torch.from_numpy(array)
+
+        weights = None if self.weights is None else tensor(_column(self.weights, draw))
         pixels = self.pixels(draw.indices, decoders)
-        arrays = pixels, _column(self.labels, draw), _column(self.weights, draw)
-        tensors = [None if array is None else torch.from_numpy(array) for array in arrays]
-        return Batch(*(tensor.pin_memory() if pin and tensor is not None else tensor for tensor in tensors))
+        return Batch(tensor(pixels), tensor(_column(self.labels, draw)), weights)
 
     def pixels(self, indices: np.ndarray, decoders: Executor) -> np.ndarray:
         """The images of these samples, uint8 `(n, S, S, 3)`: from the cache, or decoded by `decoders`."""
@@ -88,8 +90,8 @@ class FaceSplit:
         return np.stack(list(decoders.map(partial(decode, size=self.size), files)))
 
 
-def _column(values: np.ndarray | None, draw: Draw) -> np.ndarray | None:
-    return None if values is None else values[draw.indices].astype(np.float32)[:, None]
+def _column(values: np.ndarray, draw: Draw) -> np.ndarray:
+    return values[draw.indices].astype(np.float32)[:, None]
 
 
 def load_faces(

@@ -59,5 +59,5 @@ class Criterion(Method):
 def make_criterion(loss: str, huber_beta: float, focal_beta: float) -> Callable[..., torch.Tensor]:
     """Return the loss function of `--loss`, with its beta where it has one."""
     betas = {"focal_mse": focal_beta, "focal_l1": focal_beta, "huber": huber_beta}
-    function = LOSSES[loss]
+    function: Callable[..., torch.Tensor] = LOSSES[loss]
     return functools.partial(function, beta=betas[loss]) if loss in betas else function

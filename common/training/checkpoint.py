@@ -18,8 +18,8 @@ from common.errors import RunFailed, UserError
 KeyMap = tuple[tuple[str, str], ...]  # (prefix here, prefix in the published state_dict)
 METHODS = "methods."  # the prefix of what methods keep
 
-_scalar = np.float64(0).__reduce__()[0]  # numpy's; its module had another name before numpy 2
-NUMBERS = [_scalar, (_scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType]
+_scalar: Any = np.float64(0).__reduce__()[0]  # numpy's; its module had another name before numpy 2
+NUMBERS: list[Any] = [_scalar, (_scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType]
 
 
 def save(path: Path, content: Mapping[str, Any], also: Path | None = None) -> None:
@@ -28,26 +28,35 @@ def save(path: Path, content: Mapping[str, Any], also: Path | None = None) -> No
     The bytes go to a temporary name, are flushed to the disk, and then renamed, so a kill or a full disk
     leaves the file that was there. Raises RunFailed if the disk does not take it.
     """
-    temporary, second = (file and file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in (path, also))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             torch.save(dict(content), file)
             file.flush()
             os.fsync(file.fileno())
         if also is not None:
-            try:
-                os.link(temporary, second)
-            except OSError:  # a file system without hard links, or at their limit
-                shutil.copyfile(temporary, second)
-            second.replace(also)
+            _second_name(temporary, also)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
-        for file in filter(None, (temporary, second)):
-            file.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+        kept = "the last checkpoint there is whole" if path.exists() else "there is no checkpoint yet"
         raise RunFailed(
-            f"{path}: could not be written ({error}); the last checkpoint there is whole: free some disk, "
-            "then give the same command again"
+            f"{path}: could not be written ({error}); {kept}: free some disk, then give the same command again"
         ) from error
+
+
+def _second_name(file: Path, also: Path) -> None:
+    """Give a file's bytes a second name, in place of what had it before."""
+    second = also.with_name(f".{also.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            os.link(file, second)
+        except OSError:  # a file system without hard links, or at their limit
+            shutil.copyfile(file, second)
+        second.replace(also)
+    except OSError:
+        second.unlink(missing_ok=True)
+        raise
 
 
 def load(path: Path | str) -> dict[str, Any]:

@@ -234,6 +234,6 @@ class Run:
 
 
 def out_of_patience(history: list[float], patience: int) -> bool:
-    """Return whether the current check is the worst of the last `patience` + 1, the published rule of STS-B."""
+    """Return whether the current check is the worst of the last `patience` + 1, the published rule."""
     window = patience + 1
     return patience > 0 and len(history) > window and history[-1] >= max(history[-window:])

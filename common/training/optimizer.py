@@ -19,7 +19,7 @@ def make_optimizer(task: Task, training: Training, regressor: Regressor) -> torc
 
     Where the data set says so, Adam has a weight decay of its own.
     """
-    groups = [{"params": trained(regressor.encoder, regressor.head)}]
+    groups: list[dict[str, Any]] = [{"params": trained(regressor.encoder, regressor.head)}]
     groups += [
         {"params": trained(method), "lr": rate_of(method, training)} for method in with_parameters(regressor)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -113,7 +114,12 @@ def key_map(task: Task) -> checkpoint.KeyMap:
 
 
 def load_model(
-    regressor: Regressor, content: dict[str, Any], task: Task, path: object, *, only: tuple[str, ...] = ("",)
+    regressor: Regressor,
+    content: dict[str, Any],
+    task: Task,
+    path: Path | str,
+    *,
+    only: tuple[str, ...] = ("",),
 ) -> None:
     """Load a checkpoint's model; raises UserError if it is of another data set or does not fit.
 

@@ -49,7 +49,7 @@ def restore_optimizer(run: Run, content: dict[str, Any], path: Path) -> None:
     """Load the optimizer's state; raises UserError if another optimizer's, or of other parameters."""
     if not same_kind(content["optimizer"], run.optimizer):
         raise UserError(
-            f"{path}: its training was with another --optimizer or --retrain_fc; give it the same, "
+            f"{path}: its training was with another --optimizer or of other parameters; give it the same flags, "
             f"or start anew with --pretrained {path}"
         )
     run.optimizer.load_state_dict(content["optimizer"])

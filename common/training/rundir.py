@@ -6,12 +6,15 @@ import fcntl
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.cli import NO_FLAGS
 from common.errors import UserError
 from common.files import read_json, write_atomically, write_json
 from common.flags import Settings
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class RunDir:
@@ -29,7 +32,8 @@ class RunDir:
         self.history = path / "metrics.jsonl"
         self.log = path / log_file
         self._aside = path / ".replaced"  # a run that --overwrite takes the place of
-        self._writer, self._purge_from = None, None
+        self._writer: SummaryWriter | None = None
+        self._purge_from: int | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock()

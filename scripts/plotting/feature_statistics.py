@@ -45,7 +45,7 @@ class Statistics:
     first: int = 0
 
     def similarity(self, anchor: float, training: TrainingLabels) -> Similarity:
-        """To the bin of the label `anchor`; raises UserError if it has no sample."""
+        """Return the similarity to the bin of the label `anchor`; raises UserError if it has no sample."""
         centres = training.centres(self.bins)[self.first :][: len(self.mean)]
         here, full = int(self.bins.index(anchor)) - self.first, self.samples.numpy() > 0
         if not (0 <= here < len(full) and full[here]):
@@ -58,7 +58,7 @@ class Statistics:
 
 
 def cosine(table: torch.Tensor, anchor: int, full: np.ndarray) -> np.ndarray:
-    """The cosine of each row of `table` `(B, C)` with row `anchor`; NaN where not `full`, or all is 0."""
+    """Return the cosine of each row of `table` `(B, C)` with row `anchor`; NaN where not `full`, or all is 0."""
     rows = table.double()
     lengths = rows.norm(dim=1)
     products = (rows @ rows[anchor]).numpy() / np.maximum((lengths * lengths[anchor]).numpy(), 1e-300)
@@ -66,7 +66,7 @@ def cosine(table: torch.Tensor, anchor: int, full: np.ndarray) -> np.ndarray:
 
 
 def from_buffers(run: FinishedRun, training: TrainingLabels) -> tuple[Statistics, Statistics]:
-    """The statistics that FDS calibrates from and towards: those of the last epoch, and the same smoothed.
+    """Return the FDS statistics of the last epoch, and the same smoothed.
 
     They are in the best checkpoint (paper, eqs. 2 and 3). Raises UserError where nothing was smoothed yet.
     """
@@ -87,7 +87,7 @@ def from_buffers(run: FinishedRun, training: TrainingLabels) -> tuple[Statistics
 
 
 def first_bucket(run: FinishedRun, training: TrainingLabels) -> int:
-    """The bin of FDS's first bucket; where no flag says it, the data set does."""
+    """Return the bin of FDS's first bucket; without a flag, the data set's."""
     args = argparse.Namespace(**run.args)
     if args.bucket_start is None:
         age.choose_buckets(args, training.bins, training.bins.num)
@@ -95,7 +95,7 @@ def first_bucket(run: FinishedRun, training: TrainingLabels) -> int:
 
 
 def from_training_set(run: FinishedRun, name: str, folder: Path) -> Statistics:
-    """Statistics of the best checkpoint's features, by one pass over the training set, not augmented."""
+    """Compute the statistics of the best checkpoint's features in one pass over the training set."""
     device = cli.pick_device("auto")
     task, args = task_of(run.result["dataset"]), run_again(run, folder)
     data = task.load(args)
@@ -107,7 +107,7 @@ def from_training_set(run: FinishedRun, name: str, folder: Path) -> Statistics:
 
 @torch.no_grad()
 def collect(regressor: Regressor, task: Task, data: Data, batch_size: int, name: str) -> Statistics:
-    """Mean and variance of the features of each bin; FDS streams them, in memory of O(bins x C)."""
+    """Compute mean and variance of the features of each bin, in memory of O(bins x C)."""
     split, device = data.statistics or data.train, next(regressor.parameters()).device
     fds = FDS(regressor.encoder.feature_dim, data.bins.num, 0, ks=1, bins=data.bins).to(device)
     with Progress(len(split), task.unit, f"features of {name}") as progress:
@@ -120,7 +120,7 @@ def collect(regressor: Regressor, task: Task, data: Data, batch_size: int, name:
 
 
 def run_again(run: FinishedRun, folder: Path) -> argparse.Namespace:
-    """The run's arguments as for an evaluation; flags that are newer than the run have their defaults."""
+    """Return the run's arguments for an evaluation; newer flags have their defaults."""
     defaults = vars(parser_of(run.result["dataset"]).parse_args([]))
     now = {"data_dir": folder, "evaluate": True, "workers": os.cpu_count() or 1}
     return argparse.Namespace(**{**defaults, **run.args, **now})

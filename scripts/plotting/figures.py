@@ -48,13 +48,13 @@ WIDTH = 5  # bins whose errors are averaged together in a line; a single age has
 
 
 def styles() -> Iterator[dict[str, str]]:
-    """The look of one line after the other."""
+    """Yield the look of one line after the other."""
     each = itertools.product("osD^", LINES)  # a marker for each round of colours
     return ({"color": colour, "linestyle": style, "marker": marker} for marker, (colour, style) in each)
 
 
 def title(figure: Figure, text: str, standin: str | None = None) -> None:
-    """The title of a figure; of a stand-in it says so, and at its foot stands what it stands for."""
+    """Set the title of a figure, and mark a stand-in as one."""
     if standin and "stand-in" not in text.lower():
         text += " (STAND-IN, not the real data)"
     figure.suptitle(textwrap.fill(text, 100), fontsize=12)
@@ -63,7 +63,7 @@ def title(figure: Figure, text: str, standin: str | None = None) -> None:
 
 
 def legend_above(axes: Axes, handles: Sequence[Artist] | None = None) -> None:
-    """A legend over the axes and as wide, where it covers nothing."""
+    """Draw a legend over the axes and as wide, where it covers nothing."""
     handles = axes.get_legend_handles_labels()[0] if handles is None else handles
     widths = [len(handle.get_label()) + 6 for handle in handles]
     columns = len(handles) if sum(widths) <= ROOM else max(1, ROOM // max(widths))
@@ -74,7 +74,7 @@ def legend_above(axes: Axes, handles: Sequence[Artist] | None = None) -> None:
 
 
 def bars(axes: Axes, training: TrainingLabels, density: np.ndarray | None, told: str = "") -> None:
-    """Bars of the training counts in the colours of their shots, and the smoothed density over them."""
+    """Draw the training counts as bars in the colours of their shots, and the smoothed density."""
     shots, centres = training.shots, training.centres(training.shots.bins)
     shot = shots.of(shots.bins.left_edges + shots.bins.width / 2)
     rules = {"many": f"> {_short(shots.many_above)}", "few": f"< {_short(shots.few_below)}"}
@@ -95,14 +95,14 @@ def bars(axes: Axes, training: TrainingLabels, density: np.ndarray | None, told:
 
 
 def _short(value: float) -> str:
-    """A threshold in few characters; those in proportion to a stand-in are long."""
+    """Format a threshold in few characters; those in proportion to a stand-in are long."""
     if value >= 1e6:
         return f"{value / 1e6:.3g}M"
     return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
 
 
 def histogram(training: TrainingLabels, density: np.ndarray, told: str) -> Figure:
-    """The label histogram with its shots, and the LDS-smoothed density over it (paper, section 3.1)."""
+    """Draw the label histogram with its shots, and the LDS-smoothed density (paper, section 3.1)."""
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
     bars(axes, training, density, told)
@@ -115,7 +115,7 @@ def histogram(training: TrainingLabels, density: np.ndarray, told: str) -> Figur
 def error(
     training: TrainingLabels, density: np.ndarray, told: str, runs: Mapping[str, list[pd.DataFrame]]
 ) -> Figure:
-    """The histogram above the error by label of each method (paper, Figure 2); seeds are pooled.
+    """Draw the histogram above the error by label of each method (paper, Figure 2); seeds are pooled.
 
     `runs` holds `FinishedRun.errors` by method; a method without runs leaves its colour to nobody else.
     """
@@ -158,7 +158,7 @@ def _signed(value: float) -> str:
 
 
 def features(training: TrainingLabels, anchor: float, lines: Mapping[str, Similarity], what: str) -> Figure:
-    """Cosine similarity of each bin's feature mean and variance to the anchor bin's (paper, Figure 4)."""
+    """Draw the cosine similarity of each bin's feature statistics to the anchor bin's (paper, Figure 4)."""
     figure = Figure(figsize=(9, 8), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 2])
     bars(panels[2], training, None)
@@ -182,7 +182,7 @@ def features(training: TrainingLabels, anchor: float, lines: Mapping[str, Simila
 
 
 def shade_few(axes: Axes, training: TrainingLabels) -> None:
-    """A tint behind each stretch of bins with few training samples or none."""
+    """Tint each stretch of bins with few training samples or none."""
     few = np.concatenate([[False], training.shots.counts < training.shots.few_below, [False]])
     edges = np.flatnonzero(few[1:] != few[:-1])
     bins, limits = training.shots.bins, axes.get_xlim()

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from plotting.figures import styles, title
 
 from common.lds import get_lds_kernel_window
-from common.metrics import GROUPS, HIGHER_IS_BETTER
-from common.report import HEADINGS, LABELS, number
+from common.metrics import GROUPS, METRICS
+from common.report import HEADINGS, number
 
 # Okabe and Ito's vermilion and blue with white between: told apart by all eyes.
 WORST, BEST = "#D55E00", "#0072B2"
@@ -24,7 +24,7 @@ STRONGEST = 50  # per cent; a larger change gets the same colour
 
 
 def heatmap(heading: str, rows: Mapping[str, Sequence[dict]], metrics: Sequence[str]) -> Figure:
-    """The mean over seeds of each row, metric and shot, coloured by its change from the first row.
+    """Draw the mean over seeds of each row, metric and shot, coloured by its change from the first row.
 
     `rows` holds contents of `metrics.json` by row; "Vanilla", where it is there, takes the first row's part.
     """
@@ -33,7 +33,7 @@ def heatmap(heading: str, rows: Mapping[str, Sequence[dict]], metrics: Sequence[
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     values = {metric: _means(rows, metric) for metric in metrics}
     first_row = list(rows).index(reference)
-    changes = {m: _better_by(values[m], first_row, higher=m in HIGHER_IS_BETTER) for m in metrics}
+    changes = {m: _better_by(values[m], first_row, higher=METRICS[m].higher_is_better) for m in metrics}
     largest = max(np.abs(change).max(initial=1, where=np.isfinite(change)) for change in changes.values())
     limit = min(largest, STRONGEST)
     norm = Normalize(-limit, limit)
@@ -43,7 +43,8 @@ def heatmap(heading: str, rows: Mapping[str, Sequence[dict]], metrics: Sequence[
         _write_cells(axes, values[metric], changes[metric], norm)
         heads = [f"{HEADINGS[group]}\nn = {first['shots'][group]['n']:,}" for group in GROUPS]
         axes.set_xticks(range(len(GROUPS)), heads, fontsize=9)
-        axes.set_title(f"{LABELS[metric]} ({'higher' if metric in HIGHER_IS_BETTER else 'lower'} is better)")
+        better = "higher" if METRICS[metric].higher_is_better else "lower"
+        axes.set_title(f"{METRICS[metric].heading} ({better} is better)")
         axes.tick_params(length=0, top=False)
         axes.spines[:].set_visible(False)
     counts = {len(results) for results in rows.values()}
@@ -57,7 +58,7 @@ def heatmap(heading: str, rows: Mapping[str, Sequence[dict]], metrics: Sequence[
 
 
 def _means(rows: Mapping[str, Sequence[dict]], metric: str) -> np.ndarray:
-    """`(rows, shots)`; NaN where a shot has no test sample."""
+    """Return the means `(rows, shots)`; NaN where a shot has no test sample."""
     known = [
         [[v for r in results if (v := r["shots"][group].get(metric)) is not None] for group in GROUPS]
         for results in rows.values()
@@ -66,14 +67,14 @@ def _means(rows: Mapping[str, Sequence[dict]], metric: str) -> np.ndarray:
 
 
 def _better_by(values: np.ndarray, reference: int, *, higher: bool) -> np.ndarray:
-    """By how many per cent each number is better than that of the reference row; NaN where there is none."""
+    """Return by how many per cent each number is better than the reference row; NaN without one."""
     base = np.where(values[reference] == 0, np.nan, values[reference])
     change = 100 * (values - base) / np.abs(base)
     return change if higher else -change
 
 
 def _write_cells(axes: Axes, values: np.ndarray, changes: np.ndarray, norm: Normalize) -> None:
-    """The number of each cell, and below it how much better (+) or worse (−) it is."""
+    """Write the number of each cell, and below it its change: better (+) or worse (−)."""
     for (row, column), value in np.ndenumerate(values):
         change = changes[row, column]
         text = number(None if np.isnan(value) else value)
@@ -86,7 +87,7 @@ def _write_cells(axes: Axes, values: np.ndarray, changes: np.ndarray, norm: Norm
 
 
 def kernels(names: Sequence[str], sizes: Sequence[int], sigma: float) -> Figure:
-    """The window of each kernel at each size, as LDS takes it (maximum 1) and as FDS does (sum 1)."""
+    """Draw the window of each kernel at each size, as LDS (maximum 1) and FDS (sum 1) take it."""
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     panels = figure.subplots(2, len(sizes), sharey="row", squeeze=False)
     for column, ks in enumerate(sizes):

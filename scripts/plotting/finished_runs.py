@@ -49,7 +49,7 @@ class FinishedRun:
         return *told, self.result.get("standin")
 
     def errors(self) -> pd.DataFrame:
-        """The columns `label`, `n` and `error`, a mean absolute error: a row per test sample or per bin."""
+        """Return `label`, `n` and `error`, a mean absolute error, for each test sample or bin."""
         if not self.predictions.is_file():
             raise UserError(f"{self.predictions}: there is no such file; start the run over with --overwrite")
         try:
@@ -68,7 +68,7 @@ class FinishedRun:
 
 
 def read_run(folder: Path) -> FinishedRun:
-    """The run in a folder; raises UserError where it is none, or not finished."""
+    """Read the run in a folder; raises UserError if it is none, or not finished."""
     if not (folder / "args.json").is_file():
         what = "is no run (no args.json)" if folder.is_dir() else "there is no such folder"
         raise UserError(f"{folder}: {what}; a run is a folder that train.py wrote")
@@ -80,7 +80,7 @@ def read_run(folder: Path) -> FinishedRun:
 
 
 def kept_run(cell: Cell) -> FinishedRun | None:
-    """The run of a cell by what is kept of it, with or without its folder; None if it has not been run."""
+    """Return the run of a cell from its recorded result, with or without its folder; None without one."""
     result = read_result(cell)
     if result is None:
         return None
@@ -105,7 +105,7 @@ def check_same_data(runs: Sequence[FinishedRun]) -> None:
 
 
 def method(args: dict[str, Any]) -> str:
-    """The paper's name of a method: "Vanilla", "SQINV + LDS", "RRT" …"""
+    """Return the paper's name of a method: "Vanilla", "SQINV + LDS", "RRT" …"""
     parts = ["RRT"] if args["retrain_fc"] else list(REWEIGHTING[args["reweight"]])
     parts = ["Focal-R"] * args["loss"].startswith("focal") + parts
     parts += ["LDS"] * args["lds"] + ["FDS"] * args["fds"]
@@ -114,7 +114,7 @@ def method(args: dict[str, Any]) -> str:
 
 
 def by_name(runs: Sequence[FinishedRun], *, seeds_apart: bool = False) -> dict[str, list[FinishedRun]]:
-    """The runs by method, with the flags in which runs of one method differ; seeds go together or apart."""
+    """Return the runs by method and by differing flags; seeds go together or apart."""
     ignored = NOT_A_METHOD - {"seed"} if seeds_apart else NOT_A_METHOD
     named: dict[str, list[FinishedRun]] = {}
     for run in sorted(runs, key=lambda run: method(run.args) != "Vanilla"):  # the others are compared with it
@@ -130,7 +130,7 @@ def by_name(runs: Sequence[FinishedRun], *, seeds_apart: bool = False) -> dict[s
 
 
 def of_table(table: Table, pattern: str = "*") -> dict[str, list[FinishedRun]]:
-    """The runs of each row whose name fits a shell pattern; none for a row that has not been run.
+    """Return the runs of each row that matches a shell pattern; none for a row that has not been run.
 
     Raises UserError if no row fits, or none has been run.
     """
@@ -148,7 +148,7 @@ def of_table(table: Table, pattern: str = "*") -> dict[str, list[FinishedRun]]:
 
 
 def by_bin(frames: Iterable[pd.DataFrame], bins: Bins) -> pd.DataFrame:
-    """The columns `n` and `error`, a mean over all samples of all frames, by bin with a sample."""
+    """Return `n` and the mean `error` over all frames, by bin with a sample."""
     frame = pd.concat(frames)
     total = frame["error"] * frame["n"]
     sums = pd.DataFrame({"n": frame["n"], "total": total}).groupby(bins.index(frame["label"])).sum()
@@ -156,7 +156,7 @@ def by_bin(frames: Iterable[pd.DataFrame], bins: Bins) -> pd.DataFrame:
 
 
 def correlation(errors: pd.DataFrame, density: np.ndarray) -> float:
-    """Pearson's r of the error of each bin with its density (paper, Figure 2); NaN where it has none."""
+    """Return Pearson's r of the error of each bin with its density (paper, Figure 2); NaN without one."""
     mine = density[errors.index]
     if len(errors) < 3 or np.ptp(mine) == 0 or errors["error"].nunique() == 1:
         return float("nan")

@@ -37,11 +37,11 @@ class TrainingLabels:
     first_bin: int = 0  # of LDS; those below have no samples
 
     def centres(self, bins: Bins) -> np.ndarray:
-        """Where each bin lies on the label axis, float64 `(bins.num,)`."""
+        """Return the centre of each bin on the label axis, float64 `(bins.num,)`."""
         return bins.left_edges + (bins.width - self.whole) / 2
 
     def smoothed(self, window: np.ndarray) -> np.ndarray:
-        """The LDS density (paper, eq. 1) over `shots.bins`, scaled to as many samples as were counted."""
+        """Return the LDS density (paper, eq. 1) over `shots.bins`, scaled to the number of samples."""
         counts, first = self.shots.counts.astype(np.float64), self.first_bin
         counts[first:] = smooth_counts(counts[first:], window / window.sum(), self.border)
         return counts
@@ -53,7 +53,7 @@ class TrainingLabels:
 
 
 def of_run(dataset: str, args: Mapping[str, Any], folder: Path) -> TrainingLabels:
-    """The training labels of a run on `dataset`, the `Task`'s name, with these arguments."""
+    """Return the training labels of a run on `dataset`, the `Task`'s name, with these arguments."""
     if dataset == "sts-b":
         return _similarities(folder, args["bucket_num"])
     if dataset == "nyud2":
@@ -62,7 +62,7 @@ def of_run(dataset: str, args: Mapping[str, Any], folder: Path) -> TrainingLabel
 
 
 def of_folder(where: Path) -> TrainingLabels:
-    """The training labels of a data folder, told by its files; or of a CSV of faces.
+    """Return the training labels of a data folder, known by its files, or of a CSV of faces.
 
     Raises UserError where there is no such folder, or nothing in it that is known.
     """
@@ -84,7 +84,7 @@ def of_folder(where: Path) -> TrainingLabels:
 
 
 def _numbers(folder: Path, args: Mapping[str, Any]) -> TrainingLabels:
-    """Of faces, or of any images with a number each."""
+    """Return the labels of faces, or of any images with a number each."""
     name, target, standin = args["dataset"], args.get("target", "age"), read_standin(folder)
     limits = args.get("label_min"), args.get("label_max")
     table = read_faces(folder / f"{name}.csv", target, *limits, hint="--data_dir says where the data are")
@@ -101,7 +101,7 @@ def _numbers(folder: Path, args: Mapping[str, Any]) -> TrainingLabels:
 
 
 def _similarities(folder: Path, bucket_num: int = 50) -> TrainingLabels:
-    """Of sentence pairs; `--bucket_num` moves the bins of LDS and FDS, but not those of the shots."""
+    """Return the labels of sentence pairs; `--bucket_num` moves the bins of LDS and FDS, not of the shots."""
     read_pairs = load_module(ROOT / "sts-b-dir" / "sts_text.py").read_pairs
     if not (folder / "train_new.tsv").is_file():
         raise UserError(f"{folder}: has no train_new.tsv; --data_dir says where the data are")
@@ -113,7 +113,7 @@ def _similarities(folder: Path, bucket_num: int = 50) -> TrainingLabels:
 
 
 def _depths(folder: Path) -> TrainingLabels:
-    """Of depth maps: the pixels of each bin, which were counted beforehand."""
+    """Return the labels of depth maps: the counted pixels of each bin."""
     read_counts = load_module(ROOT / "nyud2-dir" / "depth_data.py").read_counts
     counts = read_counts(folder, 0, ROOT / "data" / "nyud2_counts.json")
     standin = read_standin(folder)

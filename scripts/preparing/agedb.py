@@ -36,13 +36,13 @@ class Order(NamedTuple):
 
 
 def read_order(path: Path = ORDER) -> Order:
-    """The published order; it is part of this repository."""
+    """Return the published order, which is part of this repository."""
     content = json.loads(path.read_text(encoding="utf-8"))
     return Order(content["numbers"], content["sha256"])
 
 
 def fingerprint(ages: Iterable[float], paths: Iterable[str], splits: Iterable[str]) -> str | None:
-    """A hash of number, age and split of all rows, in whatever order; None if a path has no number."""
+    """Return a hash of number, age and split of all rows in any order; None if a path has no number."""
     names = [NAME.fullmatch(path.rpartition("/")[2]) for path in paths]
     if None in names:
         return None
@@ -55,7 +55,7 @@ def fingerprint(ages: Iterable[float], paths: Iterable[str], splits: Iterable[st
 
 
 def image_names(folder: Path) -> list[str]:
-    """The names of the images in a folder; raises UserError if there is none."""
+    """Return the names of the images in a folder; raises UserError if there is none."""
     if not folder.is_dir():
         raise UserError(
             f"{folder}: there is no such folder; --data_dir is the one that holds {folder.name}/. {GET_AGEDB}"
@@ -71,7 +71,7 @@ def image_names(folder: Path) -> list[str]:
 
 
 def read_names(folder: Path) -> dict[int, tuple[int, str]]:
-    """Age and file name by leading number; raises UserError for names that cannot be AgeDB's."""
+    """Return age and file name by leading number; raises UserError for names that are not AgeDB's."""
     names = image_names(folder)
     found = {name: NAME.fullmatch(name) for name in names}
 
@@ -106,7 +106,7 @@ def read_names(folder: Path) -> dict[int, tuple[int, str]]:
 
 
 def rows_of_folder(folder: Path, order: Order) -> tuple[Rows, str]:
-    """The images of a folder in the published order, and why their split cannot be the published one.
+    """Return the images of a folder in the published order, and the reason if they cannot give its split.
 
     The second is empty if nothing is missing. Where a number is not in the order, rows are sorted by number.
     """
@@ -131,7 +131,7 @@ def rows_of_folder(folder: Path, order: Order) -> tuple[Rows, str]:
 
 
 def source(args: argparse.Namespace, order: Order) -> Source:
-    """The rows to be split: of --csv, or of the folder's images."""
+    """Return the rows to split: those of --csv, or of the folder's images."""
     if args.csv is None:
         folder = args.data_dir / "AgeDB"
         rows, problem = rows_of_folder(folder, order)
@@ -142,17 +142,17 @@ def source(args: argparse.Namespace, order: Order) -> Source:
 
 
 def is_published(ages: Iterable[float], paths: Iterable[str], splits: Iterable[str], order: Order) -> bool:
-    """Whether these rows, in whatever order, are those of the published agedb.csv."""
+    """Return whether these rows, in any order, are those of the published agedb.csv."""
     return fingerprint(ages, paths, splits) == order.sha256
 
 
 def face_set(order: Order) -> FaceSet:
-    """AgeDB-DIR for `preparing.faces`."""
+    """Return AgeDB-DIR for `preparing.faces`."""
     return FaceSet("agedb", "AgeDB-DIR", 30, partial(source, order=order), partial(is_published, order=order))
 
 
 def agedb(argv: Sequence[str], order_file: Path = ORDER) -> int:
-    """`prepare.py agedb`; returns its exit code."""
+    """Run `prepare.py agedb` and return its exit code."""
     flags = parser("agedb", "Split AgeDB-DIR by the published rule.", "the folder that holds AgeDB/")
     flags.add_argument(
         "--csv", type=Path, metavar="FILE", help="split its rows (age, path), not a folder's images"

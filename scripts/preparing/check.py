@@ -26,7 +26,7 @@ MISSING = "is missing"  # as common.images.decode says it
 
 
 def check(name: str, argv: Sequence[str]) -> int:
-    """`prepare.py NAME --check`: print what is there; raises RunFailed if some of it is not as published."""
+    """Run `prepare.py NAME --check`; raises RunFailed if something is not as published."""
     parser = cli.Parser(prog=f"scripts/prepare.py {name} --check", description="Check a data folder.")
     parser.add_argument("--check", action="store_true", help="read everything; write nothing")
     parser.add_argument("--data_dir", type=Path, default=cli.ROOT / "data" / name, help="the folder to check")
@@ -53,17 +53,17 @@ def check(name: str, argv: Sequence[str]) -> int:
 
 
 def check_agedb(folder: Path, standin: Standin, report: Report) -> None:
-    """AgeDB-DIR."""
+    """Check AgeDB-DIR."""
     check_faces(agedb.face_set(agedb.read_order()), folder, standin, report)
 
 
 def check_imdb_wiki(folder: Path, standin: Standin, report: Report) -> None:
-    """IMDB-WIKI-DIR."""
+    """Check IMDB-WIKI-DIR."""
     check_faces(IMDB_WIKI, folder, standin, report)
 
 
 def check_faces(faces: FaceSet, folder: Path, standin: Standin, report: Report) -> None:
-    """The CSV and its split, then every image."""
+    """Check the CSV and its split, then every image."""
     table: FaceTable | None = report.reads(
         read_faces, folder / faces.csv, hint=f"python scripts/prepare.py {faces.name} writes it"
     )
@@ -80,7 +80,7 @@ def check_faces(faces: FaceSet, folder: Path, standin: Standin, report: Report) 
 
 
 def check_paths(table: FaceTable, report: Report) -> None:
-    """No image may be in two splits, nor twice in one."""
+    """Check that no image is in two splits, nor twice in one."""
     splits_of = defaultdict(list)
     for path, split in zip(table.paths, table.split.tolist(), strict=True):
         splits_of[os.path.normpath(path)].append(split)
@@ -92,7 +92,7 @@ def check_paths(table: FaceTable, report: Report) -> None:
 
 
 def check_images(folder: Path, paths: list[str], report: Report) -> None:
-    """Every image must be there and decode to its end."""
+    """Check that every image is there and decodes to its end."""
     bad = unreadable([folder / path for path in paths], os.cpu_count() or 1)
     absent = [paths[row] for row, why in bad.items() if why == MISSING]
     damaged = [f"{paths[row]} {why}" for row, why in bad.items() if why != MISSING]
@@ -104,7 +104,7 @@ def check_images(folder: Path, paths: list[str], report: Report) -> None:
 
 
 def check_sts_b(folder: Path, standin: Standin, report: Report) -> None:
-    """STS-B-DIR: GLUE's files where they are, then the three split files."""
+    """Check STS-B-DIR: GLUE's files where they are, then the three split files."""
     order = sts.read_order()
     for name in sts.GLUE:
         if report.paper and (folder / name).is_file():
@@ -127,7 +127,7 @@ def check_sts_b(folder: Path, standin: Standin, report: Report) -> None:
 
 
 def check_pairs(contents: dict[str, bytes], report: Report) -> None:
-    """Sentence pairs in more than one split: GLUE repeats some, so that the published split has such too."""
+    """Check the sentence pairs in more than one split; the published split repeats some of GLUE."""
     splits_of = defaultdict(set)
     for name, content in contents.items():
         for line in content.splitlines()[1:]:

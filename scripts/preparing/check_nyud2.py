@@ -45,7 +45,7 @@ IMAGE_MODES = ("RGB", "L", "P", "RGBA")  # the others have no colours that a net
 
 
 def check_nyud2(folder: Path, standin: Standin, report: Report) -> None:
-    """NYUD2-DIR: the lists, every file that they name, the FDS subset and the test mask."""
+    """Check NYUD2-DIR: the lists, every file that they name, the FDS subset and the test mask."""
     lists = {name: report.reads(read_pairs, folder, name) for name in (TRAIN_CSV, TEST_CSV, SUBSET_CSV)}
     train, test, subset = lists.values()
     if train is not None:
@@ -77,7 +77,7 @@ class Look(NamedTuple):
 
 
 def check_files(pairs: Sequence[Pair], name: str, report: Report) -> np.ndarray | None:
-    """Every image and depth map must be there, decode to its end and be of one size.
+    """Check that every image and depth map is there, decodes to its end and has one size.
 
     Returns the pixels of all of them in each depth bin, int64 (100,); None if one cannot be used.
     """
@@ -110,7 +110,7 @@ def look_at(pair: Pair, *, test: bool) -> Look:
 
 
 def check_counts(folder: Path, counts: np.ndarray, report: Report) -> None:
-    """The training pixels in each bin are those that weights and shots are made from."""
+    """Check that the training pixels in each bin are those of the weights and shots."""
     files = [PUBLISHED_COUNTS] if report.paper else []
     files += [folder / COUNTS] if (folder / COUNTS).is_file() else []
     for file in files:
@@ -125,7 +125,7 @@ def check_counts(folder: Path, counts: np.ndarray, report: Report) -> None:
 
 
 def check_mask(file: Path, test: Sequence[Pair] | None, images: int, report: Report) -> None:
-    """The mask takes as many pixels of each depth bin, and none nearer; without `test`, only its shape."""
+    """Check that the mask takes as many pixels of each depth bin; without `test`, only its shape."""
     mask = report.reads(read_mask, file, images)
     if mask is None or test is None:
         return

@@ -41,7 +41,7 @@ def check_files(pairs: Sequence[Pair], name: str) -> None:
 
 
 def depth_of(pair: Pair, *, test: bool) -> np.ndarray:
-    """`counted_depth` of a pair; raises UserError too where image and depth are not of one size."""
+    """Return `counted_depth` of a pair; raises UserError also if image and depth differ in size."""
     depth = counted_depth(pair.depth, test=test)
     sizes = []
     for file in pair:
@@ -56,7 +56,7 @@ def depth_of(pair: Pair, *, test: bool) -> np.ndarray:
 
 
 def depths(pairs: Sequence[Pair], *, test: bool, what: str) -> Iterator[np.ndarray]:
-    """The depth of each pair in order, float32 `(228, 304)`: threads read a few ahead, no more."""
+    """Yield the depth of each pair in order, float32 `(228, 304)`; threads read a few ahead."""
 
     def read() -> Iterator[np.ndarray]:
         rest = iter(pairs)
@@ -71,7 +71,7 @@ def depths(pairs: Sequence[Pair], *, test: bool, what: str) -> Iterator[np.ndarr
 
 
 def count(pairs: Sequence[Pair], *, test: bool, name: str) -> Counted:
-    """Pixels in each bin; raises UserError if no depth map has a measurement."""
+    """Count the pixels in each bin; raises UserError if no depth map has a measurement."""
     counts, invalid = np.zeros(DEPTH_BINS.num, np.int64), 0
     for depth in depths(pairs, test=test, what=f"Counting {Path(name).name}"):
         valid = depth[depth > 0]
@@ -87,7 +87,7 @@ def count(pairs: Sequence[Pair], *, test: bool, name: str) -> Counted:
 
 
 def masked_per_bin(counts: np.ndarray) -> int:
-    """How many test pixels each bin gives: as many as the rarest bin from `FIRST_BIN` on that has any."""
+    """Return how many test pixels each bin gives: as many as the rarest bin from `FIRST_BIN` on has."""
     return int(min(filter(None, counts[FIRST_BIN:].tolist())))
 
 
@@ -112,7 +112,7 @@ def draw_mask(file: Path, pairs: Sequence[Pair], counts: np.ndarray, seed: int) 
 
 
 def pick(index: np.ndarray, taken: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A bool mask shaped as `index` (the bin of each pixel) with `taken[b]` pixels of bin b, drawn evenly."""
+    """Draw a bool mask shaped as `index` (the bin of each pixel) with `taken[b]` pixels of bin b."""
     flat = index.ravel()
     order = rng.permutation(flat.size)
     order = order[np.argsort(flat[order], kind="stable")]  # by bin, and within a bin by chance

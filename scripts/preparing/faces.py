@@ -11,7 +11,7 @@ import numpy as np
 from preparing.splits import OLDEST, SEED, Rows, balanced_split, shots_of, summary, write_files
 from preparing.variants import Variant, add_variant_arguments, unseen, variant_of
 
-from common import cli
+from common import cli, flags
 from common.datasets.faces import FaceTable, read_faces
 from common.datasets.standin import Standin, read_standin
 from common.errors import UserError
@@ -41,13 +41,13 @@ class FaceSet(NamedTuple):
 
 
 def parser(name: str, doc: str, holds: str) -> cli.Parser:
-    """The flags that every face data set has; `holds` says what --data_dir is."""
+    """Return the flags of every face data set; `holds` describes --data_dir."""
     parser = cli.Parser(prog=f"scripts/prepare.py {name}", description=doc)
     parser.add_argument("--data_dir", type=Path, default=cli.ROOT / "data" / name, help=holds)
     out = f"the CSV to write, not DATA_DIR/{name.replace('-', '_')}.csv"
     parser.add_argument("--out", type=Path, metavar="FILE", help=out)
     parser.add_argument("--overwrite", action="store_true", help="write anew what is there already")
-    parser.add_argument("--seed", type=cli.number(int, 0), default=SEED, help="of the shuffling")
+    parser.add_argument("--seed", type=flags.number(int, 0), default=SEED, help="of the shuffling")
     parser.add_argument("--check", action="store_true", help="check the data folder; write nothing")
     add_variant_arguments(parser)
     parser.set_defaults(csv=None)
@@ -68,7 +68,7 @@ def report_split(ages: np.ndarray, splits: np.ndarray, standin: Standin, problem
 
 
 def read_existing(file: Path) -> FaceTable:
-    """The CSV that is there already; raises UserError if it cannot be trained on."""
+    """Read the existing CSV; raises UserError if it cannot be trained on."""
     try:
         return read_faces(file)
     except UserError as error:
@@ -84,7 +84,7 @@ def use_existing(faces: FaceSet, file: Path, standin: Standin) -> None:
 
 
 def fresh_split(faces: FaceSet, args: argparse.Namespace) -> tuple[Rows, np.ndarray, str]:
-    """The rows, their splits by the published rule, and why these are not the published ones, if so."""
+    """Return the rows, their splits by the published rule, and the reason if these are not the published ones."""
     rows, where, problem = faces.source(args)
     splits = np.array(balanced_split(rows.ages, faces.cap, args.seed))
     if "val" not in splits:
@@ -99,7 +99,7 @@ def fresh_split(faces: FaceSet, args: argparse.Namespace) -> tuple[Rows, np.ndar
 
 
 def whole_split(faces: FaceSet, args: argparse.Namespace) -> tuple[Rows, np.ndarray]:
-    """What a subset is cut from: the data set's CSV if it is there, else its split drawn now."""
+    """Return the split that a subset is cut from: the data set's CSV if it is there, else drawn now."""
     file = args.data_dir / faces.csv
     if args.csv or not file.is_file():
         rows, splits, _ = fresh_split(faces, args)
@@ -114,7 +114,7 @@ def whole_split(faces: FaceSet, args: argparse.Namespace) -> tuple[Rows, np.ndar
 
 
 def subset(variant: Variant, rows: Rows, splits: np.ndarray, seed: int) -> tuple[Rows, np.ndarray]:
-    """The rows that the variant keeps; what that means is printed."""
+    """Return the rows that the variant keeps, and print the number of them."""
     ages = np.array(rows.ages)
     keep = variant.kept(ages, splits, seed)
     for split in ("train", "test"):

@@ -26,7 +26,7 @@ GET_IMDB_WIKI = (
 
 
 def ages_of(birth: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """The ages, float64 `(N,)`, of people born on MATLAB days `birth`, in the years `taken`, both `(N,)`.
+    """Return ages, float64 `(N,)`, from the MATLAB days of `birth` and the years `taken`, both `(N,)`.
 
     A photo counts as taken in the middle of its year; a day before year 1 counts as the first of it. NaN
     where a number is not finite or a day is of no year that Python knows.
@@ -43,7 +43,7 @@ def ages_of(birth: np.ndarray, taken: np.ndarray) -> np.ndarray:
 
 
 def read_mat(file: Path, name: str) -> dict[str, np.ndarray]:
-    """The columns `FIELDS` of the struct `name`, each `(N,)`; raises UserError if they are not there."""
+    """Return the columns `FIELDS` of the struct `name`, each `(N,)`; raises UserError without them."""
     if not file.is_file():
         raise UserError(f"{file}: there is no such file; {GET_IMDB_WIKI}")
     from scipy.io import loadmat  # slow to import
@@ -71,13 +71,13 @@ def read_mat(file: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def path_of(cell: Any) -> str:
-    """The text in a MATLAB cell; empty where it holds none."""
+    """Return the text in a MATLAB cell; empty if it holds none."""
     words = np.ravel(cell)
     return str(words[0]).strip() if words.dtype.kind == "U" and len(words) else ""
 
 
 def rows_of_mat(folder: Path, name: str) -> Rows:
-    """The rows of one .mat file that the published rule keeps, in its order; prints what it leaves out.
+    """Return the rows of a .mat file that the published rule keeps, in its order; print the others.
 
     A face is kept that was detected with a score of at least 1, alone in its picture, at an age of 0 to 200.
     """
@@ -110,7 +110,7 @@ def _repeated(paths: np.ndarray) -> np.ndarray:
 
 
 def source(args: argparse.Namespace) -> Source:
-    """The rows of IMDB, then those of WIKI; prints which of their images are not there."""
+    """Return the rows of IMDB, then those of WIKI; print their missing images."""
     if not args.data_dir.is_dir():
         raise UserError(f"{args.data_dir}: there is no such folder; {GET_IMDB_WIKI}")
     imdb, wiki = (rows_of_mat(args.data_dir, name) for name in CROPS)
@@ -126,7 +126,7 @@ def source(args: argparse.Namespace) -> Source:
 
 
 def is_published(ages: Iterable[float], paths: Iterable[str], splits: Iterable[str]) -> bool:
-    """Whether these rows, in this order, are the published imdb_wiki.csv."""
+    """Return whether these rows, in this order, are the published imdb_wiki.csv."""
     rows = Rows([int(age) for age in ages], list(paths))
     written = rows_text(rows, list(splits)).encode(errors="replace")
     return blob_id(written) == published_ids()[IMDB_WIKI.csv]
@@ -136,7 +136,7 @@ IMDB_WIKI = FaceSet("imdb-wiki", "IMDB-WIKI-DIR", 150, source, is_published)
 
 
 def imdb_wiki(argv: Sequence[str]) -> int:
-    """`prepare.py imdb-wiki`; returns its exit code."""
+    """Run `prepare.py imdb-wiki` and return its exit code."""
     doc = "Split IMDB-WIKI-DIR by the published rule, from the .mat files beside the face crops."
     flags = parser("imdb-wiki", doc, "the folder that holds imdb_crop/ and wiki_crop/")
     return prepare(IMDB_WIKI, flags.parse_args(argv))

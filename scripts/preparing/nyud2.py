@@ -16,7 +16,7 @@ from preparing.check_nyud2 import PUBLISHED_COUNTS
 from preparing.depth_pixels import Counted, check_files, count, depths, draw_mask, masked_per_bin
 from preparing.splits import COLOURS, some, write_together
 
-from common import cli
+from common import cli, flags
 from common.datasets.depth import (
     COUNTS,
     DEPTH_BINS,
@@ -44,7 +44,7 @@ Writers = dict[Path, Callable[[Path], None]]  # what is to be written where
 
 
 def summary(shots: Shots, tested: np.ndarray) -> str:
-    """How many bins, training pixels and masked test pixels each group of shots has, as aligned text."""
+    """Format the number of bins, training pixels and masked test pixels of each group of shots."""
     of = shots.of(DEPTH_BINS.left_edges + DEPTH_BINS.width / 2)
     of[:FIRST_BIN] = ""
     rules = {"many": f" (> {shots.many_above:,.0f})", "few": f" (< {shots.few_below:,.0f})"}
@@ -56,13 +56,13 @@ def summary(shots: Shots, tested: np.ndarray) -> str:
 
 
 def empty_bins(counts: np.ndarray, what: str) -> str:
-    """A line that names the bins from `FIRST_BIN` on without a pixel; "" if there is none."""
+    """Return a line that names the bins from `FIRST_BIN` on without a pixel; "" if there is none."""
     empty = [f"{DEPTH_BINS.left_edges[b]:.1f} m" for b in range(FIRST_BIN, DEPTH_BINS.num) if not counts[b]]
     return f"Bins without a {what} pixel: {len(empty)} (those from {some(empty)})" if empty else ""
 
 
 def histogram(file: Path, title: str, shots: Shots) -> None:
-    """A PNG of the training pixels in each bin, on a log scale, coloured by shot."""
+    """Draw the training pixels in each bin as a PNG, on a log scale, coloured by shot."""
     from matplotlib.figure import Figure  # slow to import
 
     middles, width = DEPTH_BINS.left_edges + DEPTH_BINS.width / 2, DEPTH_BINS.width
@@ -85,13 +85,13 @@ def histogram(file: Path, title: str, shots: Shots) -> None:
 
 
 def published_counts() -> Counted:
-    """The training pixels of NYUD2-DIR in each bin; the file is part of this repository."""
+    """Return the training pixels of NYUD2-DIR in each bin, which are part of this repository."""
     content = json.loads(PUBLISHED_COUNTS.read_text(encoding="utf-8"))
     return Counted(np.array(content["counts"], np.int64), content["images"], 0)
 
 
 def read_counted(file: Path, images: int) -> Counted:
-    """The counts that are there; raises UserError if they are broken or of other images."""
+    """Read the existing counts; raises UserError if they are broken or of other images."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         counted = Counted(np.array(content["counts"], np.int64), content["images"], content.get("invalid", 0))
@@ -110,7 +110,7 @@ def read_counted(file: Path, images: int) -> Counted:
 def count_training(
     folder: Path, train: Sequence[Pair], standin: Standin, overwrite: bool
 ) -> tuple[Counted, str]:
-    """The counts of the training depths, and where they are from, in words."""
+    """Return the counts of the training depths, and their origin in words."""
     published = published_counts()
     real = len(train) == published.images and not standin.note
     if (folder / COUNTS).is_file() and not overwrite:
@@ -134,7 +134,7 @@ def count_training(
 def training_counts(
     folder: Path, train: Sequence[Pair], seed: int, standin: Standin, overwrite: bool, files: Writers
 ) -> tuple[Shots, str]:
-    """The shots that the training pixels define: of `depth_counts.json`, published, or counted now."""
+    """Return the shots of the training pixels: of `depth_counts.json`, published, or counted now."""
     counted, told = count_training(folder, train, standin, overwrite)
     shots = shots_of(counted.counts, standin)
     title = f"{'Stand-in for ' if standin.note else ''}NYUD2-DIR: {counted.images:,} training images"
@@ -148,13 +148,13 @@ def training_counts(
 
 
 def draw_subset(pairs: int, seed: int) -> np.ndarray:
-    """The rows of the FDS subset in file order, int64: 600 of them, or all where there are fewer."""
+    """Draw the rows of the FDS subset in file order, int64: 600, or all if there are fewer."""
     rng = np.random.default_rng([seed, 0])
     return np.sort(rng.choice(pairs, min(SUBSET, pairs), replace=False))
 
 
 def fds_subset(folder: Path, train: Sequence[Pair], seed: int, overwrite: bool, files: Writers) -> str:
-    """The training images that FDS takes its statistics of."""
+    """Return the training images from which FDS takes its statistics."""
     if (folder / SUBSET_CSV).is_file() and not overwrite:
         images = len(read_pairs(folder, SUBSET_CSV))
         return f"{SUBSET_CSV} is there already, {images:,} images, and is used as it is"
@@ -169,7 +169,7 @@ def fds_subset(folder: Path, train: Sequence[Pair], seed: int, overwrite: bool, 
 def balanced_mask(
     folder: Path, test: Sequence[Pair], seed: int, overwrite: bool, files: Writers
 ) -> tuple[np.ndarray, str]:
-    """The test pixels that the mask takes of each bin, int64 (100,), and a line on it."""
+    """Return the test pixels that the mask takes of each bin, int64 (100,), and a line on it."""
     check_files(test, str(folder / TEST_CSV))
     if (folder / MASK).is_file() and not overwrite:
         try:
@@ -208,20 +208,20 @@ def prepare(folder: Path, seed: int, standin: Standin, *, overwrite: bool = Fals
 
 
 def parser() -> cli.Parser:
-    """The flags of `prepare.py nyud2`."""
+    """Return the flags of `prepare.py nyud2`."""
     parser = cli.Parser(
         prog="scripts/prepare.py nyud2", description="Count depths, draw the FDS subset and the test mask."
     )
     folder = cli.ROOT / "data" / "nyud2"
     parser.add_argument("--data_dir", type=Path, default=folder, help=f"the folder with {TRAIN_CSV}")
-    parser.add_argument("--seed", type=cli.number(int, 0), default=0, help="of the subset and the mask")
+    parser.add_argument("--seed", type=flags.number(int, 0), default=0, help="of the subset and the mask")
     parser.add_argument("--overwrite", action="store_true", help="write anew what is there already")
     parser.add_argument("--check", action="store_true", help="check the data folder; write nothing")
     return parser
 
 
 def nyud2(argv: Sequence[str]) -> int:
-    """`prepare.py nyud2`; returns its exit code."""
+    """Run `prepare.py nyud2` and return its exit code."""
     args = parser().parse_args(argv)
     start_logging(None)
     written = prepare(args.data_dir, args.seed, read_standin(args.data_dir), overwrite=args.overwrite)

@@ -21,7 +21,7 @@ PROTOCOL = cli.ROOT / "data" / "protocol.json"
 
 
 def read_protocol(name: str) -> dict[str, Any]:
-    """The published facts of a data set; the file is part of this repository."""
+    """Return the published facts of a data set, which are part of this repository."""
     return json.loads(PROTOCOL.read_text(encoding="utf-8"))[name]
 
 
@@ -44,12 +44,12 @@ class Report:
         self.faults: list[str] = []
 
     def fine(self, what: str) -> None:
-        """Something is as it should be."""
+        """Print a fact that is as it should be."""
         self.checks += 1
         print(f"  ok     {what}")
 
     def wrong(self, what: str) -> None:
-        """Something is not."""
+        """Print and count a defect."""
         self.checks += 1
         self.faults.append(what)
         print(f"  WRONG  {what}")
@@ -63,7 +63,7 @@ class Report:
             self.wrong(f"{what}: {_text(found)}, where the paper's data have {_text(wanted)}")
 
     def none_of(self, things: str, total: int, are: str, wrong: Iterable[object]) -> None:
-        """Of all `things` none may be so; the first few that are so are named."""
+        """Check that no item has this defect; list the first few that do."""
         wrong = list(wrong)
         if wrong:
             self.wrong(f"{len(wrong):,} of {total:,} {things} {are}: {some(wrong)}")
@@ -71,7 +71,7 @@ class Report:
             self.fine(f"none of {total:,} {things} {are}")
 
     def split(self, labels: np.ndarray, splits: np.ndarray, shots: Shots, what: str, balanced: Bins) -> None:
-        """Sizes, range, balance, fullest and emptiest bin, and shots of labels `(N,)` in their splits `(N,)`.
+        """Check sizes, range, balance, extreme bins and shots of labels `(N,)` in their splits `(N,)`.
 
         Validation and test must have as many rows as each other of each of the bins `balanced`.
         """
@@ -102,7 +102,7 @@ class Report:
             self.wrong(f"{file.name}: is not the published file (git's id is {blob_id(content)[:12]})")
 
     def reads(self, read: Callable[..., T], *args: Any, **how: Any) -> T | None:
-        """What `read(*args, **how)` gives, or None where it raises UserError, which is then a fault."""
+        """Return `read(*args, **how)`, or None if it raises UserError, which is a defect."""
         try:
             return read(*args, **how)
         except UserError as error:

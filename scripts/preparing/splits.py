@@ -8,23 +8,21 @@ import hashlib
 import io
 import os
 import random
-import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from downloading.sources import Sources
 
 from common.bins import Bins
-from common.cli import ROOT
 from common.datasets.faces import LIMITS, SPLITS
 from common.datasets.standin import Standin
 from common.errors import UserError
 from common.metrics import GROUPS, Shots
 from common.report import HEADINGS
 
-SOURCES = ROOT / "data" / "sources.toml"
 SEED = 666  # of the published splits
 OLDEST = 120  # the published rule draws validation and test rows up to this age
 MANY_ABOVE, FEW_BELOW = 100, 20  # training samples of an age
@@ -40,7 +38,7 @@ class Rows(NamedTuple):
 
 
 def balanced_split(ages: Sequence[int], cap: int, seed: int = SEED) -> list[str]:
-    """The split of each row, "train", "val" or "test": validation and test are balanced over ages.
+    """Draw the split of each row, "train", "val" or "test"; validation and test are balanced over ages.
 
     For each age 0 to 120 in turn, its rows are shuffled, all ages from one random stream; the first
     n = min(rows // 3, cap) are for validation, the next n for testing, the rest for training. A row of
@@ -63,13 +61,13 @@ def balanced_split(ages: Sequence[int], cap: int, seed: int = SEED) -> list[str]
 
 
 def some(items: Iterable[object]) -> str:
-    """The first three, and how many more there are."""
+    """List the first three items, and the number of the others."""
     items = list(items)
     return ", ".join(map(str, items[:3])) + (f" and {len(items) - 3:,} more" if len(items) > 3 else "")
 
 
 def read_rows(file: Path) -> Rows:
-    """The columns `age` and `path` of a CSV; raises UserError, with line numbers, for what is wrong in it."""
+    """Read the columns `age` and `path` of a CSV; raises UserError, with line numbers, for defects."""
     rows = _read_csv(file)
 
     def refuse(wrong: list[tuple[int, dict]], column: str, what: str) -> None:
@@ -88,7 +86,7 @@ def read_rows(file: Path) -> Rows:
 
 
 def _read_csv(file: Path) -> list[tuple[int, dict[str, str]]]:
-    """The rows that are not blank, each with its line number."""
+    """Return the rows that are not blank, each with its line number."""
     if not file.is_file():
         raise UserError(f"{file}: there is no such file; --csv takes one with the columns age and path")
     try:
@@ -121,7 +119,7 @@ def _whole(cell: str) -> bool:
 
 
 def rows_text(rows: Rows, splits: Sequence[str]) -> str:
-    """The CSV that the age data sets are trained from, as published: age, path, split."""
+    """Format the CSV of an age data set, as published: age, path, split."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("age", "path", "split"))
@@ -135,26 +133,26 @@ def write_rows(file: Path, rows: Rows, splits: Sequence[str]) -> None:
 
 
 def blob_id(content: bytes) -> str:
-    """The id that git gives a file of this content, which says what the published files are."""
+    """Return git's id of a file with this content, which identifies the published files."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def published_ids() -> dict[str, str]:
-    """git's id of each published split file, by its name."""
-    sources = tomllib.loads(SOURCES.read_text(encoding="utf-8"))
-    return {Path(file["to"]).name: file["digest"].partition(":")[2] for file in sources["splits"]["files"]}
+    """Return git's id of each published split file, by its name."""
+    files = Sources().data_sets["splits"].files
+    return {file.filename: file.digest.partition(":")[2] for file in files}
 
 
 def shots_of(
     labels: np.ndarray, splits: np.ndarray, standin: Standin, bins: Bins = AGES, few_below: float = FEW_BELOW
 ) -> Shots:
-    """The shots that the training labels define, at the thresholds of the paper or of the stand-in."""
+    """Return the shots of the training labels, at the thresholds of the paper or of the stand-in."""
     many, few = standin.many_above or MANY_ABOVE, standin.few_below or few_below
     return Shots(bins, bins.counts(labels[splits == "train"]), many, few)
 
 
 def summary(labels: np.ndarray, splits: np.ndarray, shots: Shots, what: str = "ages") -> str:
-    """How many bins (`what` they are) and samples there are, of each split and shot, as aligned text."""
+    """Format the number of bins (`what`) and samples of each split and shot as aligned text."""
     groups, index = shots.groups(labels), shots.bins.index(labels)
     rules = {"many": f" (> {shots.many_above:g})", "few": f" (< {shots.few_below:g})"}
     table = [["", *(HEADINGS[group] + rules.get(group, "") for group in GROUPS)]]
@@ -167,7 +165,7 @@ def summary(labels: np.ndarray, splits: np.ndarray, shots: Shots, what: str = "a
 def histogram(
     file: Path, title: str, shots: Shots, label: str = "Age (years)", one: str = "age", item: str = "images"
 ) -> None:
-    """A PNG of the number of training samples (`item`) in each bin (`one` of them), coloured by shot."""
+    """Draw the training samples (`item`) in each bin (`one`) as a PNG, coloured by shot."""
     from matplotlib.figure import Figure  # slow to import
 
     present = np.flatnonzero(shots.counts)
@@ -212,7 +210,7 @@ def write_together(files: Mapping[Path, Callable[[Path], None]]) -> None:
 
 
 def write_files(out: Path, name: str, rows: Rows, splits: np.ndarray, standin: Standin) -> None:
-    """The CSV of a face data set, and beside it the histogram of its training ages."""
+    """Write the CSV of a face data set, and beside it the histogram of its training ages."""
     ages = np.array(rows.ages)
     title = f"{'Stand-in for ' if standin.note else ''}{name}: {(splits == 'train').sum():,} training images"
     shots = shots_of(ages, splits, standin)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from preparing.splits import blob_id, histogram, shots_of, summary, write_together
 
-from common import cli
+from common import cli, flags
 from common.bins import Bins
 from common.datasets.standin import Standin, read_standin
 from common.errors import UserError
@@ -41,7 +41,7 @@ class Order(NamedTuple):
 
 
 def read_order(path: Path = ORDER) -> Order:
-    """The published rows; the file is part of this repository."""
+    """Return the published rows, which are part of this repository."""
     content = json.loads(path.read_text(encoding="utf-8"))
     return Order(content["val"], content["test"], content["ids"])
 
@@ -56,7 +56,7 @@ class Glue(NamedTuple):
 
 
 def read_glue(folder: Path) -> Glue:
-    """train.tsv and dev.tsv; raises UserError, with the line, for what is wrong in them.
+    """Read train.tsv and dev.tsv; raises UserError, with the line, for defects.
 
     Lines may end as on Windows; the ids are of the file with lines that end as on Unix.
     """
@@ -91,7 +91,7 @@ def _score(line: bytes, where: str) -> float:
 
 
 def draw(scores: np.ndarray, seed: int) -> tuple[list[int], list[int]]:
-    """Rows of a balanced validation and test split: of each of 20 bins 50 and 50, at most a third each."""
+    """Draw a balanced validation and test split: of each of 20 bins 50 and 50, at most a third each."""
     stream, chosen = random.Random(seed), ([], [])
     index = BALANCED.index(scores)
     for place in range(BALANCED.num):
@@ -104,20 +104,20 @@ def draw(scores: np.ndarray, seed: int) -> tuple[list[int], list[int]]:
 
 
 def split_rows(scores: np.ndarray, val: Sequence[int], test: Sequence[int]) -> dict[str, list[int]]:
-    """The rows of each split in file order; those of training are the rest, by bin and then by row."""
+    """Return the rows of each split in file order; training has the rest, by bin and then by row."""
     taken, index = {*val, *test}, BALANCED.index(scores)
     rest = [row for row in np.argsort(index, kind="stable").tolist() if row not in taken]
     return {"train": rest, "val": list(val), "test": list(test)}
 
 
 def render(glue: Glue, rows: Sequence[int]) -> bytes:
-    """The bytes of a split file: the header, then the rows, whose first column counts from 0."""
+    """Return the bytes of a split file: the header, then the rows, whose first column counts from 0."""
     lines = [b"%d\t%s" % (number, glue.rows[row].split(b"\t", 1)[1]) for number, row in enumerate(rows)]
     return b"\n".join([glue.header, *lines, b""])
 
 
 def split_of(glue: Glue, order: Order, seed: int | None, folder: Path) -> dict[str, list[int]]:
-    """The published split of GLUE's rows, or that of a seed; raises UserError for rows that are others."""
+    """Return the published split of GLUE's rows, or that of a seed; raises UserError for other rows."""
     if seed is not None:
         val, test = draw(glue.scores, seed)
         if not val:
@@ -149,7 +149,7 @@ def report(
 
 
 def split_scores(folder: Path, contents: dict[str, bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """The score, float32, and the split of each row of the three files."""
+    """Return the score, float32, and the split of each row of the three files."""
     scores, splits = [], []
     for split, name in SPLIT_FILES.items():
         lines = contents[name].replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n")[1:]
@@ -161,7 +161,7 @@ def split_scores(folder: Path, contents: dict[str, bytes]) -> tuple[np.ndarray, 
 
 
 def published(contents: dict[str, bytes], order: Order) -> bool:
-    """Whether all three files are the published ones, byte for byte."""
+    """Return whether all three files are the published ones, byte for byte."""
     return all(blob_id(contents[name]) == order.ids[name] for name in SPLIT_FILES.values())
 
 
@@ -176,7 +176,7 @@ def write(folder: Path, contents: dict[str, bytes], standin: Standin) -> None:
 
 
 def sts_b(argv: Sequence[str], order_file: Path = ORDER) -> int:
-    """`prepare.py sts-b`; returns its exit code."""
+    """Run `prepare.py sts-b` and return its exit code."""
     args = parser().parse_args(argv)
     folder, order, standin = args.out or args.data_dir, read_order(order_file), read_standin(args.data_dir)
     there = {name: folder / name for name in SPLIT_FILES.values() if (folder / name).is_file()}
@@ -200,12 +200,12 @@ def sts_b(argv: Sequence[str], order_file: Path = ORDER) -> int:
 
 
 def parser() -> cli.Parser:
-    """The flags of `prepare.py sts-b`."""
+    """Return the flags of `prepare.py sts-b`."""
     parser = cli.Parser(prog="scripts/prepare.py sts-b", description="Write the split files of STS-B-DIR.")
     folder = cli.ROOT / "data" / "sts-b"
     parser.add_argument("--data_dir", type=Path, default=folder, help="the folder with train.tsv and dev.tsv")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write, not DATA_DIR")
     parser.add_argument("--overwrite", action="store_true", help="write anew what is there already")
-    parser.add_argument("--seed", type=cli.number(int, 0), help="draw another split than the published one")
+    parser.add_argument("--seed", type=flags.number(int, 0), help="draw another split than the published one")
     parser.add_argument("--check", action="store_true", help="check the data folder; write nothing")
     return parser

@@ -36,7 +36,7 @@ class Variant:
         return bool(self.drop or self.peaks or self.like_train)
 
     def file_name(self, csv: str) -> str:
-        """The CSV's name with what is left out of it, such as agedb_drop_20-30_50.csv."""
+        """Return the name of the CSV with the ages that it lacks, such as agedb_drop_20-30_50.csv."""
         parts = [Path(csv).stem]
         parts += [f"drop_{spans(self.drop)}"] if self.drop else []
         parts += [f"peaks_{spans(self.peaks)}"] if self.peaks else []
@@ -44,7 +44,7 @@ class Variant:
         return "_".join(parts).replace(",", "_") + ".csv"
 
     def kept(self, ages: np.ndarray, splits: np.ndarray, seed: int) -> np.ndarray:
-        """Which rows stay, bool `(N,)`; which of an age, `seed` draws. Raises UserError if too few stay."""
+        """Return which rows stay, bool `(N,)`, drawn by `seed` within an age; raises UserError for too few."""
         stream = random.Random(seed)
         if self.like_train:
             if self.drop or self.peaks:
@@ -63,7 +63,7 @@ class Variant:
         return keep
 
     def _share(self, age: int) -> float:
-        """The share of an age's training rows that stays."""
+        """Return the share of an age's training rows that stays."""
         if age in self.drop:
             return 0.0
         distance = min((abs(age - peak) for peak in self.peaks), default=0)
@@ -71,7 +71,7 @@ class Variant:
 
 
 def _thinned(ages: np.ndarray, of: np.ndarray, share: np.ndarray, stream: random.Random) -> np.ndarray:
-    """Which rows stay: of those marked by `of`, the share of their age, drawn at random; all the others."""
+    """Draw the rows that stay: of those in `of` the share of their age, and all others."""
     keep = np.ones(len(ages), bool)
     for age in np.unique(ages[of]):
         rows = np.flatnonzero(of & (ages == age)).tolist()
@@ -81,7 +81,7 @@ def _thinned(ages: np.ndarray, of: np.ndarray, share: np.ndarray, stream: random
 
 
 def _like_train(ages: np.ndarray, splits: np.ndarray, stream: random.Random) -> np.ndarray:
-    """The largest part of the test rows that follows the training ages, at least one of each of them."""
+    """Return the largest part of the test rows that follows the training ages, at least one of each."""
     train, test = (_counts(ages[splits == split]) for split in ("train", "test"))
     scale = min((test[age] / train[age] for age in test if age in train), default=0)
     wanted = {age: max(1, round(scale * train[age])) if age in train else 0 for age in test}
@@ -96,7 +96,7 @@ def _counts(ages: np.ndarray) -> dict[int, int]:
 
 
 def unseen(ages: np.ndarray, splits: np.ndarray) -> str:
-    """The test rows without training data at their age, by where that age lies (as in Table 6)."""
+    """Return the test rows without training data at their age, by the place of that age (as in Table 6)."""
     seen, test = np.unique(ages[splits == "train"]), ages[splits == "test"]
     zero = test[~np.isin(test, seen)]
     between = ((zero > seen.min()) & (zero < seen.max())).sum()
@@ -107,7 +107,7 @@ def unseen(ages: np.ndarray, splits: np.ndarray) -> str:
 
 
 def spans(ages: Iterable[int]) -> str:
-    """Ages as --drop-ages takes them, such as 20-30,50."""
+    """Format ages as --drop-ages takes them, such as 20-30,50."""
     runs: list[list[int]] = []
     for age in sorted(ages):
         if runs and age == runs[-1][1] + 1:
@@ -118,7 +118,7 @@ def spans(ages: Iterable[int]) -> str:
 
 
 def parse_ages(text: str) -> tuple[int, ...]:
-    """An argparse type: ages and spans of them, such as 20-30,50."""
+    """Parse ages and spans of them, such as 20-30,50 (an argparse type)."""
     oldest = int(LIMITS[1])
     ages: set[int] = set()
     for part in text.split(","):
@@ -133,7 +133,7 @@ def parse_ages(text: str) -> tuple[int, ...]:
 
 
 def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of the subsets."""
+    """Add the flags of the subsets."""
     group = parser.add_argument_group(
         "subsets", "beside the whole data set, in a CSV of their own; train.py --dataset takes its name"
     )
@@ -158,5 +158,5 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def variant_of(args: argparse.Namespace) -> Variant:
-    """What these flags ask for."""
+    """Return the subset that these flags describe."""
     return Variant(args.drop_ages or (), args.peaks or (), args.test_like_train)

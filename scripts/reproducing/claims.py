@@ -20,7 +20,7 @@ from reproducing.results import read_predictions, read_result
 from reproducing.table_numbers import paper_number, rows_of
 
 from common.errors import UserError
-from common.metrics import HIGHER_IS_BETTER
+from common.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,13 +47,13 @@ class Verdict:
         if self.interval is None:
             return "no predictions"
         low, high = self.interval
-        if self.claim.metric not in HIGHER_IS_BETTER:
+        if not METRICS[self.claim.metric].higher_is_better:
             low, high = -high, -low
         return "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
 
 
 def verdicts(table: Table) -> list[Verdict]:
-    """The verdict on each claim whose two rows have results, in the order of the recipes.
+    """Return the verdict on each claim whose two rows have results, in the order of the recipes.
 
     Raises UserError if predictions do not belong to their results, or two rows are of different test sets.
     """
@@ -76,7 +76,7 @@ def _verdict(table: Table, claim: Claim, *, standin: bool) -> Verdict:
 
 
 def _mean(table: Table, claim: Claim, row: str) -> float | None:
-    """The recorded mean over seeds."""
+    """Return the recorded mean over seeds."""
     results = [read_result(cell) for cell in table.cells() if cell.row == row]
     values = [result["shots"][claim.shot].get(claim.metric) for result in results if result]
     known = [value for value in values if value is not None]
@@ -84,7 +84,7 @@ def _mean(table: Table, claim: Claim, row: str) -> float | None:
 
 
 def interval(table: Table, claim: Claim) -> tuple[float, float] | None:
-    """The interval of the difference of the two rows, None where predictions were not kept."""
+    """Return the interval of the difference of the two rows, or None without predictions."""
     pair = [_moments_of_row(table, row, claim) for row in (claim.better, claim.than)]
     if not all(pair):
         return None
@@ -93,7 +93,7 @@ def interval(table: Table, claim: Claim) -> tuple[float, float] | None:
         raise UserError(f"{table.name}: {claim.better} and {claim.than} are of different test sets")
     rng = np.random.default_rng(0)
     draws = _draws(shapes.pop()[0])
-    better, than = (_resampled(row, draws, METRICS[claim.metric], rng) for row in pair)
+    better, than = (_resampled(row, draws, MOMENTS[claim.metric], rng) for row in pair)
     low, high = np.percentile(better - than, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     return (float(low), float(high)) if np.isfinite([low, high]).all() else None
 
@@ -101,7 +101,7 @@ def interval(table: Table, claim: Claim) -> tuple[float, float] | None:
 def _resampled(
     row: list[np.ndarray], draws: np.ndarray, metric: Metric, rng: np.random.Generator
 ) -> np.ndarray:
-    """The row's mean over drawn seeds for each resample, `(RESAMPLES,)`."""
+    """Return the row's mean over drawn seeds for each resample, `(RESAMPLES,)`."""
     sums = [
         np.concatenate([draws[i : i + CHUNK].astype(float) @ moments for i in range(0, len(draws), CHUNK)])
         for moments in row
@@ -113,21 +113,21 @@ def _resampled(
 
 @cache
 def _draws(n: int) -> np.ndarray:
-    """How often each of n samples is drawn in each resample, uint8 `(RESAMPLES, n)`."""
+    """Draw how often each of n samples is in each resample, uint8 `(RESAMPLES, n)`."""
     rng = np.random.default_rng(0)
     drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(RESAMPLES)]
     return np.stack(drawn).astype(np.uint8)
 
 
 def _moments_of_row(table: Table, row: str, claim: Claim) -> list[np.ndarray]:
-    """The moments of each seed of a row; none where a seed lacks predictions."""
+    """Return the moments of each seed of a row; none if a seed lacks predictions."""
     cells = [cell for cell in table.cells() if cell.row == row and read_result(cell)]
     found = [moments(cell, claim.metric, claim.shot) for cell in cells]
     return [] if any(part is None for part in found) else found
 
 
 def moments(cell: Cell, metric: str, shot: str) -> np.ndarray | None:
-    """What the metric is computed from, `(samples, k)`: a 1 or the pixels first, so that sums give means.
+    """Return the moments of a metric, `(samples, k)`: a 1 or the pixels first, so that sums give means.
 
     None where predictions were not kept; raises UserError where they are not those of the cell's result.
     """
@@ -137,7 +137,7 @@ def moments(cell: Cell, metric: str, shot: str) -> np.ndarray | None:
     chosen = frame if shot == "all" else frame[frame["shot"] == shot]
     found = _of_bins(chosen, metric) if "n" in frame else _of_samples(chosen, metric)
     recorded = read_result(cell)["shots"][shot].get(metric)
-    computed = METRICS[metric](found.sum(axis=0)[None])[0] if len(found) else np.nan
+    computed = MOMENTS[metric](found.sum(axis=0)[None])[0] if len(found) else np.nan
     if recorded is not None and not np.isclose(computed, recorded, rtol=1e-4, atol=1e-8):
         raise UserError(
             f"{cell.predictions}: does not belong to {cell.result.name} ({metric}, {shot}: {computed} and "
@@ -175,7 +175,7 @@ def _pearson(sums: np.ndarray) -> np.ndarray:
         return (py - p * y) / np.sqrt((pp - p * p) * (yy - y * y))
 
 
-METRICS: dict[str, Metric] = {
+MOMENTS: dict[str, Metric] = {
     "mae": _mean_of,
     "mse": _mean_of,
     "gm": lambda sums: np.exp(_mean_of(sums)),

@@ -1,4 +1,4 @@
-"""Start the runs of a sweep as processes of this machine: a GPU each where there are GPUs, else CPU cores."""
+"""Start the runs of a sweep as processes of this machine, on a GPU each where there are GPUs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,34 +20,35 @@ PR_SET_PDEATHSIG = 1
 
 
 class Job(Protocol):
-    """One run that has been started."""
-
-    fault: str  # why it failed, where its log cannot say
+    """A started run, with the methods of `subprocess.Popen` that a sweep needs."""
 
     def poll(self) -> int | None:
-        """Its exit code, None while it runs."""
+        """Return its exit code, or None while it runs."""
 
-    def stop(self, *, at_once: bool = False) -> None:
-        """Ask it to write a checkpoint and end, or end it."""
+    def terminate(self) -> None:
+        """Ask it to write a checkpoint and end."""
+
+    def kill(self) -> None:
+        """End it at once."""
 
 
 class Launcher(Protocol):
-    """Where runs are started, and how many at a time."""
+    """Starts runs, at most `slots` at a time."""
 
     slots: int
 
     def start(self, cell: Cell) -> Job:
-        """Start a cell; no more than `slots` at a time."""
+        """Start the run of a cell."""
 
     def close(self) -> None:
-        """Let go of what the launcher holds; no run is left."""
+        """Release what the launcher holds; no run is left."""
 
 
-def start_child(command: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen:
-    """Start `python command` in the repository's root, its output appended to `log`.
+def start_child(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+    """Start `python command` in the repository's root and append its output to `log`.
 
-    It has a session of its own, so that Ctrl-C reaches the sweep alone, which ends it in order; under Linux
-    it ends with this process, however that ends.
+    The child has its own session, so that Ctrl-C reaches the sweep alone, which ends its runs in order. Under
+    Linux it dies with this process.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     parent = os.getpid()
@@ -55,7 +56,7 @@ def start_child(command: list[str], log: Path, environment: Mapping[str, str]) -
     def die_with_parent() -> None:
         if LIBC is not None:
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before that
+            if os.getppid() != parent:  # the parent died before the call above
                 os._exit(1)
 
     with log.open("a") as output:
@@ -66,53 +67,31 @@ def start_child(command: list[str], log: Path, environment: Mapping[str, str]) -
         )  # fmt: skip
 
 
-def prepared(cell: Cell) -> list[str]:
-    """The command of a cell, the folder of its result made."""
-    cell.result.parent.mkdir(parents=True, exist_ok=True)
-    return cell.command()
-
-
-class Process:
-    """A run as a child of this process (a `Job`)."""
-
-    fault = ""
-
-    def __init__(self, child: subprocess.Popen) -> None:
-        self.child = child
-
-    def poll(self) -> int | None:
-        return self.child.poll()
-
-    def stop(self, *, at_once: bool = False) -> None:
-        if self.child.poll() is None:
-            self.child.kill() if at_once else self.child.terminate()
-
-
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch  # slow to import
 
     if not torch.cuda.is_available():
         return []
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
 
 
 class Local:
-    """`slots` runs at a time on this machine (a `Launcher`), which share its cores and its GPUs."""
+    """Starts runs on this machine (a `Launcher`); they share its cores and its GPUs."""
 
     def __init__(self, slots: int) -> None:
         self.slots, self.gpus = slots, gpus()
         self.threads = max(1, (os.cpu_count() or 1) // slots)
-        self.held: dict[int, Job] = {}  # slot -> its run
+        self.jobs: dict[int, Job] = {}  # by slot
 
     def start(self, cell: Cell) -> Job:
-        slot = next(i for i in range(self.slots) if i not in self.held or self.held[i].poll() is not None)
+        slot = next(i for i in range(self.slots) if i not in self.jobs or self.jobs[i].poll() is not None)
         environment = {"OMP_NUM_THREADS": str(self.threads)}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
-        self.held[slot] = Process(start_child(prepared(cell), cell.log, environment))
-        return self.held[slot]
+        self.jobs[slot] = start_child(cell.command(), cell.log, environment)
+        return self.jobs[slot]
 
     def close(self) -> None:
-        self.held.clear()
+        self.jobs.clear()

@@ -1,7 +1,7 @@
-"""Start the runs of a sweep as tasks of a Ray cluster: the one that RAY_ADDRESS names, or a local one.
+"""Start the runs of a sweep as tasks of a Ray cluster: the cluster of RAY_ADDRESS, or a local one.
 
 Every node must see this repository at the same path, with the same environment, as on a shared file system.
-A worker that dies takes its run with it, and Ray starts the task again, which resumes from its checkpoint.
+A worker that dies takes its run with it. Ray then starts the task again, and the run resumes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ RETRIES = 2  # of a task whose worker died
 class Task:
     """A run as a Ray task (a `Job`)."""
 
-    def __init__(self, ref: object) -> None:
-        self.ref = ref
+    def __init__(self, ref: object, log: Path) -> None:
+        self.ref, self.log = ref, log
         self.code: int | None = None
-        self.fault = ""
 
     def poll(self) -> int | None:
         import ray
@@ -36,18 +35,22 @@ class Task:
                 self.code = 130
             except ray.exceptions.RayError as error:
                 self.code = 1
-                self.fault = f"the Ray worker died, {RETRIES + 1} times ({type(error).__name__})"
+                with self.log.open("a") as file:
+                    file.write(f"the Ray worker died, {RETRIES + 1} times ({type(error).__name__})\n")
         return self.code
 
-    def stop(self, *, at_once: bool = False) -> None:
+    def terminate(self, *, force: bool = False) -> None:
         import ray
 
         if self.poll() is None:
-            ray.cancel(self.ref, force=at_once)
+            ray.cancel(self.ref, force=force)
+
+    def kill(self) -> None:
+        self.terminate(force=True)
 
 
 class OnRay:
-    """`slots` runs at a time on a Ray cluster (a `Launcher`), with a GPU each where there are GPUs.
+    """Starts runs on a Ray cluster (a `Launcher`), with a GPU each where there are GPUs.
 
     Raises UserError where Ray is not installed, or its cluster cannot be reached.
     """
@@ -57,22 +60,20 @@ class OnRay:
             import ray
         except ImportError as error:
             raise UserError("--launcher ray: needs Ray; python -m pip install -e '.[ray]'") from error
-        here = Path(__file__).parent.parent
-        how = {"PYTHONPATH": f"{here}:{cli.ROOT}"}
+        environment = {"PYTHONPATH": f"{Path(__file__).parent.parent}:{cli.ROOT}"}
         try:
-            ray.init(log_to_driver=False, logging_level="error", runtime_env={"env_vars": how})
+            ray.init(log_to_driver=False, logging_level="error", runtime_env={"env_vars": environment})
         except ConnectionError as error:
             raise UserError(f"--launcher ray: {error}; set RAY_ADDRESS to a cluster that runs") from error
         resources = ray.cluster_resources()
         self.slots = slots
         self.cores = max(1, int(resources.get("CPU", 1)) // slots)
-        self.gpus = 1 if resources.get("GPU", 0) >= 1 else 0
-        self.task = ray.remote(max_retries=RETRIES)(run)
+        gpus = 1 if resources.get("GPU", 0) >= 1 else 0
+        self.task = ray.remote(max_retries=RETRIES, num_cpus=self.cores, num_gpus=gpus)(run)
 
     def start(self, cell: Cell) -> Job:
-        cell.result.parent.mkdir(parents=True, exist_ok=True)
-        how = self.task.options(num_cpus=self.cores, num_gpus=self.gpus)
-        return Task(how.remote(cell.command(), str(cell.log), self.cores))
+        cell.log.parent.mkdir(parents=True, exist_ok=True)
+        return Task(self.task.remote(cell.command(), str(cell.log), self.cores), cell.log)
 
     def close(self) -> None:
         import ray
@@ -81,10 +82,10 @@ class OnRay:
 
 
 def run(command: list[str], log: str, threads: int) -> int:
-    """On a worker: run a command to its end; cancelled, end it in order first."""
+    """Run a command to its end on a worker; a cancelled one is asked to end first."""
     child = start_child(command, Path(log), {"OMP_NUM_THREADS": str(threads)})
     try:
-        while child.poll() is None:  # a wait would not be interrupted: Ray sends no signal to cancel
+        while child.poll() is None:  # Ray sends no signal to cancel, so a wait would not be interrupted
             time.sleep(0.1)
         return child.returncode
     except BaseException:

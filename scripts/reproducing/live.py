@@ -1,13 +1,13 @@
-"""What a person sees of a sweep: what runs and how far it is, what is done and failed, and the time left."""
+"""Show a sweep as it runs: the progress of each run, what is done and failed, and the time left."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 
 from reproducing.recipes import Cell
 from tqdm import tqdm
@@ -18,16 +18,16 @@ from common.files import read_json
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, by its own `metrics.jsonl`."""
+    """The progress of a run, as its `metrics.jsonl` records it."""
 
     checks: int = 0
-    of: int = 0  # checks at most; 0 before the run has said so
+    of: int = 0  # checks at most; 0 until the run has written its args.json
     epoch: float = 0
     step: int = 0
 
     @property
     def share(self) -> float:
-        """From 0 to 1."""
+        """The finished share, from 0 to 1."""
         return min(1.0, self.checks / self.of) if self.of else 0.0
 
     def __str__(self) -> str:
@@ -37,24 +37,21 @@ class Progress:
 
 
 def progress_of(cell: Cell) -> Progress:
-    """The progress of a cell's run; a fresh `Progress` while it has none."""
-    runs = [
-        (file.stat().st_mtime, file.parent, args)
-        for file in (cli.ROOT / cell.store_root).glob("*/args.json")
-        if (args := read_json(file)) and args.get("seed") == cell.seed
-    ]
-    if not runs:
-        return Progress()
-    _, folder, args = max(runs, key=lambda run: run[0])
-    history = folder / "metrics.jsonl"
-    lines = history.read_text(encoding="utf-8").splitlines(keepends=True) if history.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
-    last = json.loads(whole[-1]) if whole else {}
-    return Progress(len(whole), args.get("max_vals", 0), last.get("epoch", 0), last.get("step", 0))
+    """Read the progress of a cell's newest run; a fresh `Progress` if there is none."""
+    files = (cli.ROOT / cell.store_root).glob("*/args.json")
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        args = read_json(file)
+        if args and args.get("seed") == cell.seed:
+            history = file.with_name("metrics.jsonl")
+            text = history.read_text(encoding="utf-8") if history.exists() else ""
+            lines = text.split("\n")[:-1]  # the last one is empty or half-written
+            last = json.loads(lines[-1]) if lines else {}
+            return Progress(len(lines), args.get("max_vals", 0), last.get("epoch", 0), last.get("step", 0))
+    return Progress()
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 40 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    """Format seconds as 40 s, 12 min, 3 h 20 min or 2 d 4 h."""
     minutes = round(seconds / 60)
     if seconds < 60:
         return f"{seconds:.0f} s"
@@ -65,86 +62,77 @@ def duration(seconds: float) -> str:
 
 
 class Estimate:
-    """The time left, from the rate at which this sweep's own runs have come on."""
+    """Estimates the time left from the speed of this sweep's own runs."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.began: dict[Cell, tuple[float, float]] = {}  # when, and how far it was
-        self.spent = self.work = 0.0  # seconds and shares of the runs that have ended well
+        self.started: dict[Cell, tuple[float, float]] = {}  # time and share at the start
+        self.seconds = self.shares = 0.0  # of the runs that ended well
 
     def start(self, cell: Cell) -> None:
-        """A run has been started, maybe in the middle."""
-        self.began[cell] = time.monotonic(), progress_of(cell).share
+        """Note the start of a run, which may resume in the middle."""
+        self.started[cell] = time.monotonic(), progress_of(cell).share
 
     def end(self, cell: Cell, *, well: bool) -> None:
-        """A run has ended."""
-        began, share = self.began.pop(cell)
-        if well and share < 1:  # a run that was there already tells nothing
-            self.spent += time.monotonic() - began
-            self.work += 1 - share
+        """Note the end of a run."""
+        started, share = self.started.pop(cell)
+        if well and share < 1:  # a run that was complete before says nothing about speed
+            self.seconds += time.monotonic() - started
+            self.shares += 1 - share
 
     def left(self, running: Mapping[Cell, Progress], waiting: Iterable[Cell]) -> float | None:
-        """Seconds, None before anything has been measured."""
-        now, spent, work = time.monotonic(), self.spent, self.work
+        """Return the seconds left, or None before any progress has been measured."""
+        now, seconds, shares = time.monotonic(), self.seconds, self.shares
         for cell, progress in running.items():
-            began, share = self.began[cell]
-            spent, work = spent + now - began, work + progress.share - share
-        if work <= 0:
+            started, share = self.started[cell]
+            seconds, shares = seconds + now - started, shares + progress.share - share
+        if shares <= 0:
             return None
-        ahead = sum(1 - p.share for p in running.values()) + sum(1 - progress_of(c).share for c in waiting)
-        return spent / work * ahead / min(self.slots, max(1, len(running)))
+        ahead = sum(1 - progress.share for progress in running.values())
+        ahead += sum(1 - progress_of(cell).share for cell in waiting)
+        return seconds / shares * ahead / min(self.slots, max(1, len(running)))
 
 
-class Live:
-    """A few lines that redraw on a terminal; on a pipe, plain lines: events, and every minute what runs."""
+class Live(contextlib.AbstractContextManager):
+    """Redraws a few lines on a terminal; on a pipe, prints events, and once a minute the running cells."""
 
     def __init__(self, total: int, slots: int, *, every: float = 60.0) -> None:
         self.terminal, self.every = sys.stdout.isatty(), every
         self.estimate = Estimate(slots)
         self.shown = 0.0 if self.terminal else time.monotonic()
-        how = {"file": sys.stdout, "disable": not self.terminal, "leave": False}
-        self.overall = tqdm(total=total, bar_format="|{bar:20}| {n_fmt}/{total_fmt}{desc}", **how)
-        one = {"total": 1, "bar_format": "|{bar:20}|{desc}", **how}
-        self.bars = [tqdm(position=i + 1, **one) for i in range(slots)]
+        kwargs = {"file": sys.stdout, "disable": not self.terminal, "leave": False}
+        overall = tqdm(total=total, bar_format="|{bar:20}| {n_fmt}/{total_fmt}{desc}", **kwargs)
+        kwargs |= {"total": 1, "bar_format": "|{bar:20}|{desc}"}
+        self.bars = [overall, *(tqdm(position=i + 1, **kwargs) for i in range(slots))]
 
     def event(self, text: str) -> None:
-        """One line that stays."""
-        if self.terminal:
-            tqdm.write(text, file=sys.stdout)
-        else:
-            print(text, flush=True)
+        """Print a line that stays."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
 
     def time_left(self, running: Iterable[Cell], waiting: Iterable[Cell]) -> str:
-        """In words."""
+        """Return the time left in words."""
         seconds = self.estimate.left({cell: progress_of(cell) for cell in running}, waiting)
         return "time left not known yet" if seconds is None else f"about {duration(seconds)} left"
 
     def show(self, running: Iterable[Cell], waiting: list[Cell], done: int, failed: int) -> None:
-        """Draw anew what has changed, twice a second; on a pipe, a line a minute."""
+        """Show the present state, twice a second at most; on a pipe, once a minute."""
         if time.monotonic() - self.shown < (0.5 if self.terminal else self.every):
             return
         self.shown = time.monotonic()
-        at = {cell: progress_of(cell) for cell in running}
-        told = f" {done} done, {failed} failed, {len(at)} running, {self.time_left(at, waiting)}"
+        runs = {cell: progress_of(cell) for cell in running}
+        summary = f"{done} done, {failed} failed, {len(runs)} running, {self.time_left(runs, waiting)}"
+        lines = [f"{cell.name}: {progress}" for cell, progress in runs.items()]
         if not self.terminal:
-            runs = [f"{cell.name}: {progress}" for cell, progress in at.items()]
-            print("; ".join([told.strip(), *runs]), flush=True)
+            self.event("; ".join([summary, *lines]))
             return
-        self.overall.n = done + failed
-        self.overall.set_description_str(told, refresh=False)
-        self.overall.refresh()
-        for bar, (cell, progress) in zip(self.bars, at.items(), strict=False):
-            bar.n = progress.share
-            bar.set_description_str(f" {cell.name}: {progress}", refresh=False)
-            bar.refresh()
-        for bar in self.bars[len(at) :]:
+        shares = [done + failed, *(progress.share for progress in runs.values())]
+        for bar, share, line in zip(self.bars, shares, [summary, *lines], strict=False):
+            bar.n = share
+            bar.set_description_str(f" {line}")
+        for bar in self.bars[len(shares) :]:
             bar.clear()
 
-    def __enter__(self) -> Live:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for bar in (*reversed(self.bars), self.overall):
+    def __exit__(self, *error: object) -> None:
+        for bar in reversed(self.bars):
             bar.close()

@@ -1,16 +1,17 @@
-"""Recipes: rows of the paper's tables as `train.py` commands, and where their results are kept."""
+"""Recipes: rows of the paper's tables as `train.py` commands, and the places of their results."""
 
 from __future__ import annotations
 
 import itertools
 import re
 import shlex
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
+
+from toml_files import reading_toml
 
 from common.cli import ROOT
 from common.errors import UserError
@@ -33,47 +34,47 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """The name for messages."""
         return f"{self.row}, seed {self.seed}"
 
     @property
     def result(self) -> Path:
-        """Where its `metrics.json` is kept."""
+        """The path of its recorded `metrics.json`."""
         return ROOT / self.folder / self.table / f"{_slug(self.row)}.seed{self.seed}.json"
 
     @property
     def predictions(self) -> Path:
-        """Where its `predictions.csv` is kept, compressed; pandas reads it as it is."""
+        """The path of its recorded `predictions.csv`, compressed as pandas reads it."""
         return self.result.with_suffix(".csv.gz")
 
     @property
     def store_root(self) -> str:
-        """Its own folder of runs, relative to the repository: rows with RRT differ in no other name."""
+        """Its own folder of runs, relative to the repository; rows with RRT differ in no other name."""
         return f"checkpoint/{self.table}/{_slug(self.row)}"
 
     @property
     def log(self) -> Path:
-        """What the run prints, under a sweep."""
+        """The path of its output under a sweep."""
         return ROOT / self.store_root / f"seed{self.seed}.log"
 
     @property
     def identity(self) -> str:
-        """What makes it this run and no other, but for the seed: script and flags, as results keep them."""
+        """The script and flags, which results record; with the seed they determine the run."""
         return " ".join(f"python {self.script} {self.flags}".split())
 
     def command(self) -> list[str]:
-        """The command without the interpreter, to be run from the repository's root."""
+        """Return the command without the interpreter, for the repository's root."""
         flags = self.flags
         if self.first is not None:
             checkpoint = (read_json(self.first.result) or {}).get("checkpoint", "CKPT")
             flags = flags.replace(f"{{{self.first.row}}}", shlex.quote(checkpoint))
-        where = ["--store_root", self.store_root, "--metrics_json", str(self.result.relative_to(ROOT))]
-        return [self.script, *shlex.split(flags), "--seed", str(self.seed), *where]
+        places = ["--store_root", self.store_root, "--metrics_json", str(self.result.relative_to(ROOT))]
+        return [self.script, *shlex.split(flags), "--seed", str(self.seed), *places]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper draws from a table: on this metric and shot, one row is better than another."""
+    """A conclusion of the paper: on this metric and shot, one row is better than another."""
 
     says: str
     better: str
@@ -84,7 +85,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of `recipes.toml` at one scale: its rows, and what to print of them."""
+    """A table of `recipes.toml` at one scale: its rows, and the metrics to print."""
 
     name: str  # of its folder in results/
     title: str
@@ -104,71 +105,72 @@ class Table:
     scale: str = ""
 
     def cell(self, row: str, seed: int) -> Cell:
-        """The run of a row under a seed."""
+        """Return the run of a row under a seed."""
         own = self.rows[row]["flags"]
         named = re.search(r"\{(.+?)\}", own)
         first = self.cell(named.group(1), seed) if named else None
         return Cell(self.name, row, seed, self.script, f"{self.flags} {own}", self.folder, first)
 
     def cells(self, seeds: tuple[int, ...] | None = None) -> Iterator[Cell]:
-        """Every run, seed by seed."""
+        """Yield every run, seed by seed."""
         for seed in seeds or self.seeds:
             for row in self.rows:
                 yield self.cell(row, seed)
 
 
 def read_tables(path: Path = RECIPES) -> dict[str, Table]:
-    """Every table at each of its scales, by full name."""
-    with path.open("rb") as file:
-        content = tomllib.load(file)
-    rows, claims = content.pop("rows", {}), content.pop("claims", {})
-    tables = {}
-    for key, table in content.items():
-        for scale, how in _scales(content, table).items():
-            made = _table(key, scale, {**table, **how}, rows, claims)
-            tables[made.name] = made
-    return tables
+    """Read every table at each of its scales, by full name; raises UserError if the file is damaged."""
+    with reading_toml(path) as content:
+        rows, claims = content.pop("rows", {}), content.pop("claims", {})
+        tables = [
+            _table(key, scale, {**table, **values}, rows, claims)
+            for key, table in content.items()
+            for scale, values in _scales(content, table).items()
+        ]
+    return {table.name: table for table in tables}
 
 
 def _scales(content: Mapping[str, Any], table: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The scales of a table, or of the one that it is `like`, with that one's script, data and metrics."""
+    """Return the scales of a table; one `like` another takes its scales, script, data and metrics."""
     if "like" not in table:
         return table["scales"]
     model = content[table["like"]]
     shared = {name: model[name] for name in ("script", "dataset", "metrics") if name not in table}
     scales = {scale: model["scales"][scale] for scale in ("paper", "small")}
     return {
-        scale: {**shared, **how, "title": f"{how['title']}: {table['about']}"}
-        for scale, how in {**scales, **table.get("scales", {})}.items()
+        scale: {**shared, **values, "title": f"{values['title']}: {table['about']}"}
+        for scale, values in {**scales, **table.get("scales", {})}.items()
     }
 
 
-def _table(key: str, scale: str, how: dict[str, Any], rows: dict[str, Any], claims: dict[str, Any]) -> Table:
-    """One table at one scale, its rows written out."""
-    metrics, named = how["metrics"], rows[how["rows"]]
-    own = dict(_written_out({row: named[row] for row in how.get("only", named)}, how))
+def _table(
+    key: str, scale: str, values: dict[str, Any], rows: dict[str, Any], claims: dict[str, Any]
+) -> Table:
+    """Return one table at one scale, its rows expanded."""
+    metrics, named = values["metrics"], rows[values["rows"]]
+    own = dict(_expanded({row: named[row] for row in values.get("only", named)}, values))
     return Table(
-        name=f"{key}-{how.get('suffix', scale)}",
-        title=how["title"],
-        script=how["script"],
-        flags=how["flags"],
-        seeds=tuple(how["seeds"]),
+        name=f"{key}-{values.get('suffix', scale)}",
+        title=values["title"],
+        script=values["script"],
+        flags=values["flags"],
+        seeds=tuple(values["seeds"]),
         metrics=metrics,
         rows=own,
-        dataset=how.get("dataset"),
-        papers=tuple(how.get("papers", ())),
-        source=how.get("source", ""),
-        folder=how.get("folder", "results"),
-        groups=tuple(how.get("groups", Table.groups)),
-        setup=tuple(how.get("setup", ())),
-        claims=tuple(_claims(claims.get(how.get("claims"), ()), metrics, own)),
+        dataset=values.get("dataset"),
+        papers=tuple(values.get("papers", ())),
+        source=values.get("source", ""),
+        folder=values.get("folder", "results"),
+        groups=tuple(values.get("groups", Table.groups)),
+        setup=tuple(values.get("setup", ())),
+        claims=tuple(_claims(claims.get(values.get("claims"), ()), metrics, own)),
         key=key,
         scale=scale,
     )
 
 
-def _written_out(rows: dict[str, Any], scale: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows with their `$words` filled in; one with `each` for every combination of its values."""
+def _expanded(rows: dict[str, Any], scale: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows with their `$words` filled in; a row with `each` once for every combination."""
     words = {word: value for word, value in scale.items() if isinstance(value, str)}
     for row, recipe in rows.items():
         each = recipe.get("each", {})
@@ -184,7 +186,7 @@ def _written_out(rows: dict[str, Any], scale: Mapping[str, Any]) -> Iterator[tup
 def _claims(
     claims: list[dict[str, Any]] | tuple, metrics: dict[str, str], rows: Mapping[str, Any]
 ) -> Iterator[Claim]:
-    """The claims one by one, as far as the table has their rows."""
+    """Yield the claims one by one, as far as the table has their rows."""
     for claim in claims:
         for (better, than), metric, shot in itertools.product(
             claim["pairs"], claim.get("metrics", list(metrics)[:1]), claim["shots"]
@@ -194,9 +196,9 @@ def _claims(
 
 
 def find_table(name: str, scale: str | None = None) -> Table:
-    """The table of this full name, or of this name or number of the paper's table and this scale.
+    """Return the table of a full name, or of a name or number in the paper at this scale.
 
-    Raises UserError, with what there is, if there is none.
+    Raises UserError, which lists the tables, if there is none.
     """
     tables = read_tables()
     if name in tables and scale in (None, tables[name].scale):

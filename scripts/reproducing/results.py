@@ -1,4 +1,4 @@
-"""What is kept of a finished cell: its `metrics.json` with the command that made it, and its predictions.
+"""The recorded result of a finished cell: its `metrics.json` with its command, and its predictions.
 
 Both are small and in git, so that tables and verdicts can be checked without the runs.
 """
@@ -6,7 +6,7 @@ Both are small and in git, so that tables and verdicts can be checked without th
 from __future__ import annotations
 
 import gzip
-import os
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,25 +14,33 @@ from reproducing.recipes import Cell
 
 from common.cli import ROOT
 from common.errors import RunFailed, UserError
-from common.files import read_json, write_json
+from common.files import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-State = Literal["recorded", "new", "cut short", "unsigned", "without predictions", "another"]
+State = Literal["recorded", "new", "cut short", "damaged", "unsigned", "without predictions", "another"]
+
+DEFECTS = {
+    "cut short": "is cut short",
+    "damaged": "is damaged (a metric is no finite number)",
+    "unsigned": "does not say which command made it",
+}
 
 
 def state(cell: Cell) -> State:
-    """What is kept of a cell.
+    """Return the state of a cell's recorded result.
 
-    "unsigned" is a result that does not say its command, as train.py by itself writes it; "another" is one of
-    another command: another configuration, which is never mixed with this one.
+    An "unsigned" result names no command, as train.py by itself writes it. "another" is the result of another
+    command, hence of another configuration.
     """
     if not cell.result.exists():
         return "new"
     result = _whole(cell.result)
     if result is None:
         return "cut short"
+    if not _sound(result):
+        return "damaged"
     if "command" not in result:
         return "unsigned"
     if result["command"] != cell.identity:
@@ -41,33 +49,32 @@ def state(cell: Cell) -> State:
 
 
 def read_result(cell: Cell) -> dict[str, Any] | None:
-    """The content of its `metrics.json`, None where there is none.
+    """Return the content of its `metrics.json`, or None if there is none.
 
-    Raises UserError if the file is cut short, or may be of another configuration than the recipe's.
+    Raises UserError if the file is damaged, or may be of another configuration than the recipe's.
     """
-    found = state(cell)
-    if found == "new":
+    current = state(cell)
+    if current == "new":
         return None
-    if found == "another":
-        raise UserError(another(cell))
-    if found in ("cut short", "unsigned"):
-        what = "is cut short" if found == "cut short" else "does not say which command made it"
-        raise UserError(f"{cell.result}: {what}; run scripts/reproduce.py again")
+    if current == "another":
+        raise UserError(mismatch(cell))
+    if current in DEFECTS:
+        raise UserError(f"{cell.result}: {DEFECTS[current]}; run scripts/reproduce.py again")
     return _whole(cell.result)
 
 
 def ran_here(cell: Cell) -> bool:
-    """Whether the run of its result is here, finished and with its checkpoint; results come with a clone."""
+    """Return whether the run is here, finished, with its checkpoint; a clone brings results alone."""
     checkpoint = ROOT / (_whole(cell.result) or {}).get("checkpoint", "")
     return checkpoint.is_file() and (checkpoint.parent / "metrics.json").exists()
 
 
-def another(cell: Cell) -> str:
-    """The message on a result of another command."""
-    theirs = (read_json(cell.result) or {}).get("command", "").split()
-    mine = cell.identity.split()
-    there = " ".join(word for word in theirs if word not in mine) or "fewer flags"
-    here = " ".join(word for word in mine if word not in theirs) or "fewer flags"
+def mismatch(cell: Cell) -> str:
+    """Return the message on a result of another command."""
+    recorded = (read_json(cell.result) or {}).get("command", "").split()
+    wanted = cell.identity.split()
+    there = " ".join(word for word in recorded if word not in wanted) or "fewer flags"
+    here = " ".join(word for word in wanted if word not in recorded) or "fewer flags"
     return (
         f"{cell.result}: is of another configuration ({there} there, {here} here); "
         "move it away, or mend the recipe"
@@ -75,7 +82,7 @@ def another(cell: Cell) -> str:
 
 
 def record(cell: Cell) -> None:
-    """Keep what a run that has just ended wrote: its predictions, then its command, which marks it finished.
+    """Record the result of a run that has just ended: first its predictions, then its metrics and command.
 
     Raises RunFailed if the run left no whole result.
     """
@@ -87,14 +94,13 @@ def record(cell: Cell) -> None:
         content = source.read_bytes()
     except OSError as error:
         raise RunFailed(f"{source}: the run left no predictions ({error.strerror})") from error
-    temporary = cell.predictions.with_name(f".{cell.predictions.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(gzip.compress(content, mtime=0))  # without a time: the same run, the same bytes
-    temporary.replace(cell.predictions)
+    # Without a time in it, the same run gives the same bytes.
+    write_atomically(cell.predictions, gzip.compress(content, mtime=0))
     write_json(cell.result, {"command": cell.identity, **result})
 
 
 def read_predictions(cell: Cell) -> pd.DataFrame | None:
-    """Its predictions, a row per test sample or, for depth, per bin; None where they were not kept.
+    """Return its predictions, a row per test sample or, for depth, per bin; None if there are none.
 
     Raises UserError if the file is broken.
     """
@@ -111,7 +117,20 @@ def read_predictions(cell: Cell) -> pd.DataFrame | None:
 
 
 def _whole(path: Path) -> dict[str, Any] | None:
-    """A result, or None if it is not there or not whole."""
+    """Return a result, or None if it is missing or cut short."""
     content = read_json(path)
     whole = isinstance(content, dict) and {"checkpoint", "shots"} <= content.keys()
     return content if whole else None
+
+
+def _sound(result: dict[str, Any]) -> bool:
+    """Return whether every metric of a result is a finite number or null."""
+    shots = result["shots"]
+    return isinstance(shots, dict) and all(
+        isinstance(group, dict) and "n" in group and all(map(_is_metric, group.values()))
+        for group in shots.values()
+    )
+
+
+def _is_metric(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and isfinite(value))

@@ -13,7 +13,7 @@ from reproducing.results import read_result
 
 from common import cli
 from common.errors import UserError
-from common.metrics import HIGHER_IS_BETTER
+from common.metrics import METRICS
 
 PUBLISHED_SHOT = {"all": "all", "many": "many", "medium": "med", "few": "few", "zero": "zero"}
 Results = Mapping[str, Sequence[dict[str, Any]]]  # row -> contents of metrics.json, a seed each
@@ -41,7 +41,7 @@ class Number:
 
 @cache
 def published() -> dict[tuple, float]:
-    """The paper's numbers by table, dataset, method, variant ("" without), metric, shot; no differences."""
+    """Read the paper's numbers by table, dataset, method, variant ("" without), metric and shot."""
     import pandas as pd  # slow to import
 
     numbers = pd.read_csv(cli.ROOT / "data" / "published.csv").fillna({"variant": ""})
@@ -50,7 +50,7 @@ def published() -> dict[tuple, float]:
 
 
 def paper_number(table: Table, row: str, metric: str, shot: str) -> float | None:
-    """The paper's number, from the first of the table's `papers` that has it; correlations from -1 to 1."""
+    """Return the number of the first of the table's `papers` that has it; correlations from -1 to 1."""
     recipe, name = table.rows[row], table.metrics[metric]
     method, variant = recipe.get("paper"), recipe.get("variant", "")
     for paper in table.papers:
@@ -62,7 +62,7 @@ def paper_number(table: Table, row: str, metric: str, shot: str) -> float | None
 
 
 def rows_of(table: Table) -> dict[str, list[dict[str, Any]]]:
-    """The recorded results of each row that has any.
+    """Return the recorded results of each row that has any.
 
     Raises UserError if no row has, if a file is cut short or of another configuration, or if some results are
     of other data than the first.
@@ -84,12 +84,12 @@ def rows_of(table: Table) -> dict[str, list[dict[str, Any]]]:
 
 
 def data_of(result: Mapping[str, Any]) -> str:
-    """What a result is of: the stand-in's description, or the real data."""
+    """Return the stand-in's description of a result, or "the real data"."""
     return result.get("standin", "the real data")
 
 
 def numbers(table: Table, rows: Results) -> list[Number]:
-    """Every number, metric by metric and row by row.
+    """Return every number, metric by metric and row by row.
 
     The paper's are left out where a stand-in took the place of its data: a difference would mean nothing.
     """
@@ -99,7 +99,7 @@ def numbers(table: Table, rows: Results) -> list[Number]:
         for metric in table.metrics for row in rows for shot in table.groups
     ]  # fmt: skip
     best = {
-        (metric, shot): (max if metric in HIGHER_IS_BETTER else min)(means)
+        (metric, shot): (max if METRICS[metric].higher_is_better else min)(means)
         for metric in table.metrics for shot in table.groups
         if (means := [x.mean for x in found if (x.metric, x.shot) == (metric, shot) and x.mean is not None])
     }  # fmt: skip

@@ -11,22 +11,22 @@ from reproducing.claims import LEVEL, RESAMPLES, Verdict, verdicts
 from reproducing.recipes import Table
 from reproducing.table_numbers import Number, Results, numbers, rows_of
 
-from common.metrics import HIGHER_IS_BETTER
-from common.report import HEADINGS, LABELS
+from common.metrics import METRICS
+from common.report import HEADINGS
 
 DASH = "–"
 MINUS = "−"
 
 
 def ours(number: Number) -> str:
-    """The mean and, with more than one seed, the standard deviation."""
+    """Format the mean and, with more than one seed, the standard deviation."""
     if number.mean is None:
         return DASH
     return f"{number.mean:.3f}" + (f" ± {number.sd:.3f}" if number.sd is not None else "")
 
 
 def papers(number: Number) -> str:
-    """The paper's number, and in brackets by how much ours is above it."""
+    """Format the paper's number, and in brackets the difference to ours."""
     if number.paper is None:
         return DASH
     difference = "" if number.difference is None else f" ({signed(number.difference)})"
@@ -34,25 +34,29 @@ def papers(number: Number) -> str:
 
 
 def signed(value: float) -> str:
-    """Three decimals with a sign; a hyphen would break at the end of a line."""
+    """Format three decimals with a sign; a hyphen would break at the end of a line."""
     return f"{value:+.3f}".replace("-", MINUS)
 
 
 def by_row(found: Iterable[Number], metric: str) -> dict[str, list[Number]]:
-    """The numbers of a metric, a list over shots for each row."""
+    """Return the numbers of a metric, a list over shots for each row."""
     mine = [number for number in found if number.metric == metric]
     return {row: list(group) for row, group in itertools.groupby(mine, key=lambda number: number.row)}
 
 
 def heading(table: Table, metric: str, *, with_paper: bool) -> list[str]:
-    """The head of a metric's columns."""
+    """Return the head of a metric's columns."""
     shots = [HEADINGS[shot] for shot in table.groups]
-    arrow = "↑" if metric in HIGHER_IS_BETTER else "↓"
-    return [f"{LABELS[metric]} {arrow}", *shots, *([f"paper {shot}" for shot in shots] if with_paper else [])]
+    arrow = "↑" if METRICS[metric].higher_is_better else "↓"
+    return [
+        f"{METRICS[metric].heading} {arrow}",
+        *shots,
+        *([f"paper {shot}" for shot in shots] if with_paper else []),
+    ]
 
 
 def caption(table: Table, rows: Results) -> str:
-    """What the numbers are: over how many seeds and test samples, and of what data."""
+    """Return the caption: the title, the number of seeds and of test samples."""
     first, seeds = next(iter(rows.values()))[0], {len(results) for results in rows.values()}
     groups = {shot: first["shots"][shot]["n"] for shot in table.groups if shot in first["shots"]}
     n = ", ".join(f"{HEADINGS[shot]} {count:,}" for shot, count in groups.items())
@@ -62,7 +66,7 @@ def caption(table: Table, rows: Results) -> str:
 
 
 def notes(found: Sequence[Number], rows: Results) -> list[str]:
-    """What a reader must know beside the caption."""
+    """Return the notes below the caption."""
     first, lines = next(iter(rows.values()))[0], []
     if "standin" in first:
         lines.append(f"**Stand-in, not the real data** ({first['standin']}).")
@@ -74,7 +78,7 @@ def notes(found: Sequence[Number], rows: Results) -> list[str]:
 
 
 def has_paper(found: Iterable[Number]) -> bool:
-    """Whether any number of the paper stands beside ours."""
+    """Return whether any number of the paper stands beside ours."""
     return any(number.paper is not None for number in found)
 
 
@@ -82,7 +86,7 @@ def has_paper(found: Iterable[Number]) -> bool:
 
 
 def markdown(table: Table) -> str:
-    """The whole table, the verdicts on its claims, and the commands."""
+    """Format the whole table as Markdown, with the verdicts on its claims and its commands."""
     rows = rows_of(table)
     found = numbers(table, rows)
     parts = [caption(table, rows), *notes(found, rows)]
@@ -92,7 +96,7 @@ def markdown(table: Table) -> str:
 
 
 def metric_lines(table: Table, found: Sequence[Number], metric: str) -> str:
-    """The Markdown lines of one metric: a line per row."""
+    """Format one metric as Markdown, a line for each row."""
     with_paper = has_paper(found)
     lines = [
         [row, *(bold(ours(x), x.best) for x in line), *(papers(x) for x in line if with_paper)]
@@ -102,12 +106,12 @@ def metric_lines(table: Table, found: Sequence[Number], metric: str) -> str:
 
 
 def bold(text: str, best: bool) -> str:
-    """In bold if it is the best."""
+    """Put the best in bold."""
     return f"**{text}**" if best else text
 
 
 def markdown_table(lines: list[list[str]], left: int = 1) -> str:
-    """A Markdown table with a head, its columns aligned for a terminal too; the first `left` are texts."""
+    """Format a Markdown table with a head and aligned columns; the first `left` are texts."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
 
@@ -122,7 +126,7 @@ def markdown_table(lines: list[list[str]], left: int = 1) -> str:
 
 
 def verdict_lines(table: Table) -> str:
-    """The claims of the paper as far as their rows have been run, and what came of each."""
+    """Format the paper's claims whose rows have been run, with their verdicts."""
     found = verdicts(table)
     if not found:
         return ""
@@ -135,7 +139,7 @@ def verdict_lines(table: Table) -> str:
         lines.append([
             claim.says if claim.says != says else "",
             f"{claim.better} and {claim.than}",
-            f"{LABELS[claim.metric]}, {HEADINGS[claim.shot]}",
+            f"{METRICS[claim.metric].heading}, {HEADINGS[claim.shot]}",
             *([DASH if verdict.paper is None else signed(verdict.paper)] if with_paper else []),
             signed(verdict.ours), interval_text(verdict), verdict.word,
         ])  # fmt: skip
@@ -150,12 +154,12 @@ def verdict_lines(table: Table) -> str:
 
 
 def interval_text(verdict: Verdict) -> str:
-    """From … to …."""
+    """Format an interval."""
     return DASH if verdict.interval is None else " to ".join(map(signed, verdict.interval))
 
 
 def commands(table: Table, rows: Results) -> str:
-    """How to run the table, and what each row adds to the command."""
+    """Format the command of the table, and the flags that each row adds."""
     width = max(map(len, rows)) + 2
     lines = [f"{row + ':':<{width}}{table.rows[row]['flags']}".rstrip() for row in rows]
     base = " ".join(f"$ python {table.script} {table.flags}".split())
@@ -170,7 +174,7 @@ def commands(table: Table, rows: Results) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """A line for each number, to the last digit."""
+    """Format every number as CSV, to the last digit."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     names = ["row", "metric", "shot", "n", "seeds", "mean", "sd", "paper", "difference", "best"]
@@ -184,7 +188,7 @@ def as_csv(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A `table*` for booktabs, a block of rows for each metric."""
+    """Format a `table*` for booktabs, a block of rows for each metric."""
     rows = rows_of(table)
     found = numbers(table, rows)
     with_paper = has_paper(found)
@@ -209,10 +213,10 @@ TEX = {
 
 
 def escaped(text: str) -> str:
-    """Text for LaTeX."""
+    """Escape text for LaTeX."""
     return "".join(TEX.get(character, character) for character in text)
 
 
 def tex_row(cells: Iterable[str]) -> str:
-    """A row of a `tabular`."""
+    """Format a row of a `tabular`."""
     return " & ".join(cells) + r" \\"
