@@ -308,6 +308,15 @@ def test_another_shape_is_named_and_nothing_is_loaded():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+def test_a_part_that_is_not_taken_may_be_missing_as_a_whole_and_not_in_half():
+    state = published(regressor())
+    del state["net.linear.bias"]
+    with pytest.raises(UserError, match="^a.pth: lacks net.linear.bias"):
+        load_published(regressor(), state, KEYS, "a.pth", only=("encoder.",))
+    del state["net.linear.weight"]
+    load_published(regressor(), state, KEYS, "a.pth", only=("encoder.",))
+
+
 def test_one_part_leaves_the_others_as_they_are():
     model, other = regressor(fds=True), regressor(fds=True)
     statistics(model).running_mean.fill_(7)
