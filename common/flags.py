@@ -241,14 +241,11 @@ def checked(kinds: Sequence[type], saved: Mapping[str, Any], source: object) -> 
     Raises UserError, with the file and the flag, for an unknown name or a value that the flag would refuse.
     """
     known = {name: (kind, how) for kind in kinds for name, how in field_flags(kind).items()}
-    unknown = [name for name in saved if name not in known]
+    told = {name: value for name, value in saved.items() if value is not None}
+    unknown = [name for name in told if name not in known]
     if unknown:
         raise UserError(f"{source}: {', '.join(sorted(unknown))}: no flag of this script; correct the file")
-    return {
-        name: _checked(name, value, *known[name], source)
-        for name, value in saved.items()
-        if value is not None
-    }
+    return {name: _checked(name, value, *known[name], source) for name, value in told.items()}
 
 
 def _checked(name: str, value: Any, kind: type, how: Flag, source: object) -> Any:

@@ -1,6 +1,5 @@
 """The age data sets before their first step: the model, its keys, the flags, the bins, and bad input."""
 
-import argparse
 import json
 import math
 import shutil
@@ -18,12 +17,15 @@ from common.bins import Bins
 from common.errors import UserError
 from common.images import task as age
 from common.images.split import FaceSplit
+from common.method import choose_methods
 from common.metrics import Shots
-from common.task import Data
+from common.settings import Running
+from common.task import Batch, Data, load_task
 from common.training.checkpoint import renamed
+from common.training.command import kinds_of, run_name, settings_of
 from common.training.regressor import Regressor, build_regressor
 
-TASK = age.task("agedb")
+TASK = load_task("agedb")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,8 @@ def test_outputs_are_the_published_models(resnet50, golden):
     resnet50.load_state_dict(weights)
     images = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
-        outputs, features = resnet50(images)
+        features = resnet50.encoder(images)
+        outputs = resnet50.predict(images).mean
     assert features.shape == (4, 2048)
     assert outputs.shape == (4, 1)
     published = json.loads((golden / "age_model_out.json").read_text())
@@ -120,7 +123,7 @@ PUBLISHED = {
     "bucket_num": 100, "bucket_start": 3, "fds_mmt": 0.9, "reweight": "none", "retrain_fc": False,
     "dataset": "agedb", "data_dir": "./data", "model": "resnet50", "store_root": "checkpoint",
     "store_name": "", "gpu": None, "optimizer": "adam", "loss": "l1", "lr": 1e-3, "epoch": 90,
-    "momentum": 0.9, "weight_decay": 1e-4, "schedule": [60, 80], "batch_size": 256, "print_freq": 10,
+    "momentum": 0.9, "weight_decay": 1e-4, "schedule": (60, 80), "batch_size": 256, "print_freq": 10,
     "img_size": 224, "workers": 32, "resume": "", "pretrained": "", "evaluate": False,
 }  # fmt: skip
 OTHERWISE = {"lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2}  # DESIGN: the paper's kernels
@@ -128,14 +131,13 @@ LATER = {"bucket_num", "bucket_start", "data_dir"}  # known once the data set is
 
 
 def parsed(*argv):
-    args = age.parser("train.py", "x", "agedb").parse_args([str(word) for word in argv])
-    cli.resolve(args, lds_reweight=TASK.lds_reweight)
-    return args
+    return settings_of(TASK, "train.py", "x", [str(word) for word in argv])
 
 
 def test_every_published_flag_has_its_published_default():
-    args = vars(parsed())
-    args["resume"] = args.pop("resume_from")
+    args = parsed().values()
+    args["resume"] = args["resume"] or ""  # a path, or none
+    args["data_dir"] = cli.parse("train.py", "x", kinds_of(TASK), TASK.defaults, [])[Running].data_dir
     wanted = {name: value for name, value in (PUBLISHED | OTHERWISE).items() if name not in LATER}
     assert {name: str(args[name]) if name == "store_root" else args[name] for name in wanted} == wanted
     for name in LATER:
@@ -155,7 +157,7 @@ def test_every_published_flag_has_its_published_default():
     ],
 )
 def test_published_commands_are_understood(flags):
-    args = vars(parsed(*flags.split()))
+    args = parsed(*flags.split()).values()
     for flag, value in zip(flags.split(), flags.split()[1:], strict=False):
         if flag.startswith("--") and not value.startswith("--") and flag not in ("--resume", "--schedule"):
             kind = type(args[flag[2:]])
@@ -173,7 +175,7 @@ def test_published_commands_are_understood(flags):
     ],
 )
 def test_lds_alone_is_the_papers_row(flags, reweight):
-    assert parsed(*flags.split()).reweight == reweight
+    assert parsed(*flags.split()).values()["reweight"] == reweight
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ def test_lds_alone_is_the_papers_row(flags, reweight):
     ],
 )
 def test_a_run_has_its_published_name_and_the_seed(flags, name):
-    assert age.run_name(parsed(*flags.split())) == name
+    assert run_name(TASK, parsed(*flags.split())) == name
 
 
 def test_the_help_says_what_differs_and_which_row(capsys):
@@ -215,7 +217,7 @@ def test_the_help_says_what_differs_and_which_row(capsys):
             table,
             "the published age code has 9 and 5",
             "the published age code has 1",
-            "the paper's LDS rows",
+            "with --lds the paper's scheme",
         ):
             assert part in told
 
@@ -227,8 +229,8 @@ def test_the_help_says_what_differs_and_which_row(capsys):
         ("--batchsize 4", "unknown argument --batchsize (did you mean --batch_size?)"),
         ("--eval", "unknown argument --eval"),
         ("--img_size 4", "--img_size: '4' is no whole number of at least 8"),
-        ("--epoch 0", "--epoch: '0' is no whole number"),
-        ("--lr -1", "--lr/--learning-rate: '-1' is no finite number"),
+        ("--epoch 0", "--epoch/--epochs: '0' is no whole number"),
+        ("--lr -1", "--lr/--learning-rate/--learning_rate: '-1' is no finite number"),
         ("--fds_ks 4", "--fds_ks: '4' is no odd whole number"),
         ("--bin_width 0", "--bin_width: '0' is no finite number"),
         ("--bad_images maybe", "--bad_images: invalid choice: 'maybe'"),
@@ -246,45 +248,66 @@ def test_a_bad_flag_is_named(faces, capsys, tmp_path, flags, told):
 # --- bins, shots and buckets
 
 
+def weights_of(labels, *flags):
+    """The loss weights of training images with these ages."""
+    split = FaceSplit(labels, [], None, 0, np.arange(len(labels)))
+    data = Data(split, split, split, age.AGES, Shots(age.AGES, age.AGES.counts(labels), 100, 20))
+    for method in choose_methods(TASK, parsed(*flags)):
+        data = method.prepare(data)
+    return data.train.weights
+
+
+def built(settings, data):
+    return build_regressor(TASK, settings, data, choose_methods(TASK, settings))
+
+
 def test_inverse_weights_count_from_5_to_1000_as_published():
     labels = np.repeat([10.0, 20.0, 30.0, 40.0], [1, 5, 1000, 2000]).astype(np.float32)
-    weights = TASK.weights(parsed("--reweight", "inverse"), labels, age.AGES)
+    weights = weights_of(labels, "--reweight", "inverse")
     assert weights[[0, 1, 6, -1]] / weights[-1] == pytest.approx([200, 200, 1, 1])
     assert weights.mean() == pytest.approx(1)
-    weights = TASK.weights(parsed("--reweight", "sqrt_inv"), labels, age.AGES)
+    weights = weights_of(labels, "--reweight", "sqrt_inv")
     assert (weights[[0, 1, 6]] / weights[-1]) ** 2 == pytest.approx([2000, 400, 2], rel=1e-5)
-    assert TASK.weights(parsed(), labels, age.AGES) is None
+    assert weights_of(labels) is None
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_statistics_are_of_raw_features_or_as_released_of_calibrated_ones(faces, variant):
     """FACTS F3."""
     args, data = loaded(faces, "--fds", "--fds_variant", variant)
-    regressor = build_regressor(TASK, args, data).train()
-    regressor.FDS.smoothed_mean_last_epoch.fill_(2.0)
+    regressor = built(args, data).train()
+    method = regressor.methods["smoothing"]
+    method.statistics.smoothed_mean_last_epoch.fill_(2.0)
     images, labels = torch.rand(4, 3, 16, 16), torch.tensor([[10.0], [11.0], [12.0], [13.0]])
-    outputs, features = regressor(images, labels, 1)
+    seen = regressor.see(Batch(images, labels, None), 1)
     raw = regressor.encoder(images)
-    torch.testing.assert_close(outputs, regressor.head(raw + 2))
-    torch.testing.assert_close(features, raw + 2 if variant == "released" else raw)
-    assert torch.equal(*(regressor.eval()(images, labels, e)[1] for e in (0, 1))), "off at test time"
+    torch.testing.assert_close(seen.features, raw + 2)
+    torch.testing.assert_close(seen.raw, raw)
+    loss = regressor(Batch(images, labels, None), 1)["l1"]
+    torch.testing.assert_close(loss, (regressor.head(raw + 2) - labels).abs().mean())
+    collected = []
+    method.statistics.collect = lambda features, targets: collected.append(features)
+    method.statistics.update = lambda epoch: None
+    method.end_of_epoch(1, lambda what: iter([seen]))
+    torch.testing.assert_close(collected[0], raw + 2 if variant == "released" else raw)
+    regressor.eval()
+    expected = regressor.head(regressor.encoder(images))
+    assert torch.equal(regressor.predict(images).mean, expected), "off at test time"
 
 
 @pytest.mark.parametrize(("start", "buckets"), [(3, 97), (0, 100)])
 def test_fds_has_the_published_settings(faces, start, buckets):
     args, data = loaded(faces, "--fds", "--bucket_start", str(start))
-    fds = build_regressor(TASK, args, data).FDS
+    fds = built(args, data).methods["smoothing"].statistics
     assert (fds.clip, fds.empty, fds.variant, fds.momentum) == ((0.1, 10), "keep", "paper", 0.9)
     assert fds.running_var.shape == (buckets, 64)
-    assert (TASK.select, TASK.focal_beta, TASK.adam_weight_decay) == ("mae", 0.2, 0)
+    assert (TASK.select(args), TASK.focal_beta, TASK.adam_weight_decay) == ("mae", 0.2, 0)
 
 
 def loaded(folder, *flags):
     """The arguments and the data of a command."""
-    args = parsed("--data_dir", folder, *TINY.split(), *flags)
-    args.name, args.published_start = "agedb", 3
-    args.data_dir = folder
-    return args, age.load(args)
+    settings = parsed("--data_dir", folder, *TINY.split(), *flags)
+    return settings, TASK.load(settings)
 
 
 def shot_counts(data):
@@ -295,7 +318,7 @@ def test_ages_have_the_published_bins_shots_and_buckets(faces):
     args, data = loaded(faces)
     assert data.bins == Bins.integers(0, 120)
     assert data.shots.bins == Bins.integers(0, 200), "published shots do not pool ages above 120"
-    assert (args.bucket_start, args.bucket_num) == (3, 100)
+    assert data.buckets == (3, 100)
     labels = [int(row["age"]) for row in read_csv(faces / "agedb.csv") if row["split"] == "train"]
     counts = np.bincount(labels)[labels]
     expected = {"many": (counts > 3).sum(), "medium": ((counts >= 2) & (counts <= 3)).sum()}
@@ -315,9 +338,7 @@ def test_ages_above_120_count_as_themselves_in_the_shots(data):
 
 
 def test_shot_thresholds_are_the_published_ones_by_default(faces):
-    args = parsed("--img_size", "16")
-    args.name, args.published_start, args.data_dir = "agedb", 3, faces
-    shots = age.load(args).shots
+    shots = TASK.load(parsed("--img_size", "16", "--data_dir", faces)).shots
     assert (shots.many_above, shots.few_below) == (100, 20)
     _, data = loaded(faces, "--many_above", "5", "--few_below", "0")
     assert (data.shots.many_above, data.shots.few_below) == (5, 0)
@@ -337,9 +358,7 @@ def standin(folder, **more):
 
 def test_a_standin_brings_its_thresholds_and_a_flag_moves_them(data):
     standin(data)
-    args = parsed("--data_dir", data, "--img_size", "16")
-    args.name, args.published_start, args.data_dir = "agedb", 3, data
-    told = age.load(args)
+    told = TASK.load(parsed("--data_dir", data, "--img_size", "16"))
     assert (told.shots.many_above, told.shots.few_below) == (1.5, 0.5)
     assert "made up" in told.standin
     _, told = loaded(data)
@@ -365,7 +384,7 @@ def kilograms(tmp_path_factory):
 def test_float_labels_get_bins_of_a_width_and_shots_by_bin(kilograms):
     args, data = loaded(kilograms, *KILOGRAMS, "--label_min", "40", "--label_max", "120.5")
     assert data.bins == data.shots.bins == Bins.uniform(40, 122.5, 33)
-    assert (args.bucket_start, args.bucket_num) == (0, 33)
+    assert data.buckets == (0, 33)
     labels = data.train.labels.astype(np.float64)
     edges = 40 + 2.5 * np.arange(34)
     np.testing.assert_array_equal(data.bins.counts(data.train.labels), np.histogram(labels, edges)[0])
@@ -379,7 +398,7 @@ def test_float_labels_without_limits(kilograms):
     assert data.bins == Bins.uniform(40, 122.5, 33), "from the labels, 40.0 to 120.5"
     args, data = loaded(kilograms, "--dataset", "own", "--target", "weight")
     assert data.bins == Bins.uniform(40, 121, 81), "a bin for each whole kilogram"
-    assert (args.bucket_start, args.bucket_num) == (0, 81)
+    assert data.buckets == (0, 81)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +415,7 @@ def test_negative_labels(tmp_path, decimals, flags, bins):
     folder = write_faces(tmp_path / "data", name="own", target="celsius", labels=labels)
     args, data = loaded(folder, "--dataset", "own", "--target", "celsius", *flags.split(), "--fds")
     assert data.bins == data.shots.bins == bins
-    assert (args.bucket_start, args.bucket_num) == (0, bins.num)
+    assert data.buckets == (0, bins.num)
     assert data.train.labels.min() == -30
     assert data.bins.counts(data.train.labels).sum() == 80
     assert (data.bins.left_edges[data.bins.index(data.train.labels)] <= data.train.labels + 1e-4).all()
@@ -586,7 +605,7 @@ def test_a_batch_of_one_is_refused_exactly_where_batch_norm_refuses_it(name):
     bins = Bins.integers(0, 9)
     data = Data(split, split, split, bins, Shots(bins, bins.counts(split.labels), 100, 20))
     for size in (32, 33):
-        args = argparse.Namespace(model=name, batch_size=16, img_size=size, evaluate=False)
+        args = parsed("--model", name, "--batch_size", "16", "--img_size", size)
         images = torch.zeros(1, 3, size, size)
         if size == 32:
             with pytest.raises(UserError, match=r"--batch_size 16: leaves a batch of one .* --img_size 32"):
@@ -595,5 +614,5 @@ def test_a_batch_of_one_is_refused_exactly_where_batch_norm_refuses_it(name):
                 age.ResNetEncoder(name).train()(images)
         else:
             assert age.build(args, data).train()(images).shape[0] == 1
-        args.evaluate = True
+        args = args.with_(evaluate=True)
         assert age.build(args, data).eval()(images).shape[0] == 1

@@ -216,7 +216,7 @@ def test_the_log_tells_the_run_and_the_test_table(trained, capsys):
     for told in (
         "seed 0, device cpu", "agedb: 80 training, 24 validation, 24 test",
         "Shots: many above 3 training samples in a bin, few below 2",
-        "re-weighting sqrt_inv, LDS gaussian 5/2, FDS gaussian 5/2, paper",
+        "Methods: loss l1; re-weighting sqrt_inv, LDS gaussian 5/2; FDS gaussian 5/2, paper",
         "Step 15 (epoch 3.0): training loss",
         "Test of ", "MAE ↓", "GM ↓",
     ):  # fmt: skip
@@ -247,7 +247,7 @@ def test_imdb_wiki_is_the_same_with_its_own_table_and_buckets(tmp_path, capsys):
     data = write_faces(tmp_path / "data", name="imdb_wiki")
     argv = command(data, "--fds --epoch 1")
     assert call(argv, "imdb-wiki-dir") == 0
-    path = run_dir(argv, "imdb_wiki")
+    path = run_dir(argv, "imdb-wiki")
     assert path.name == "imdb_wiki_resnet_tiny_fds_gau_5_2_0_1_0.9_adam_l1_0.001_16_seed_0"
     assert read(path / "metrics.json")["dataset"] == "imdb-wiki"
     assert state_of(path)["module.FDS.running_mean"].shape == (100, 64)
@@ -492,9 +492,8 @@ def test_a_released_checkpoint_trains_on_from_its_epoch(faces, released, capsys,
     assert f"Resuming {path} at step 5 of at most 15" in capsys.readouterr().out
     [(step, moments, counts, weights)] = starts
     assert step == 5
-    ours = checkpoint.renamed(
-        weights, (("head.", "module.linear."), ("FDS.", "module.FDS."), ("encoder.", "module."))
-    )
+    names = (("head.", "linear."), ("methods.smoothing.statistics.", "FDS."), ("encoder.", ""))
+    ours = checkpoint.renamed(weights, tuple((mine, f"module.{theirs}") for mine, theirs in names))
     assert same(dict(sorted(ours.items())), dict(sorted(theirs["state_dict"].items())))
     expected = {number: values["exp_avg"] for number, values in theirs["optimizer"]["state"].items()}
     assert same(moments, expected)
@@ -610,7 +609,7 @@ def test_a_loss_that_is_not_finite_names_the_step(faces, capsys, tmp_path):
     assert call(argv) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "agedb-dir/train.py: error: the loss is " in error
+    assert "agedb-dir/train.py: error: the loss l1 is " in error
     assert "at step 2 (epoch 0)" in error
     assert "there is no checkpoint yet; try a smaller --lr" in error
     assert not (run_dir(argv) / "ckpt.pth.tar").exists()
@@ -619,7 +618,7 @@ def test_a_loss_that_is_not_finite_names_the_step(faces, capsys, tmp_path):
 def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(trained, faces, capsys, monkeypatch):
     argv = command(faces, flags_of("vanilla"))
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "learning_rate", lambda args, epoch: args.lr if epoch == 0 else 1e30)
+        patch.setattr(engine, "learning_rates", lambda training, regressor, epoch, epochs: [1e-3, 1e30][epoch:][:1])
         assert call(argv) == 1
     last = run_dir(argv) / "ckpt.pth.tar"
     error = capsys.readouterr().err
@@ -650,8 +649,8 @@ MOMENTS = {  # where it resumes
     "in the middle of an epoch": (engine.Run, "step", 8, 5),
     "in the middle of the statistics of FDS": (FDS, "collect", 12, 10),
     "between the statistics and the check": (FDS, "update", 2, 5),
-    "while it writes the checkpoint": (os, "fsync", 3, 10),
-    "while it tests": (evaluation, "prediction_rows", 1, 15),
+    "while it writes the checkpoint": (os, "fsync", 4, 10),
+    "while it tests": (evaluation.Predictions, "rows", 1, 15),
 }
 
 

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy
 from torch import nn
 
 from common.errors import RunFailed, UserError
-from common.fds import FDS
-from common.task import Task
+from common.method import choose_methods
 from common.training import checkpoint
 from common.training.checkpoint import load, load_published, renamed, save, state_of
 from common.training.regressor import Regressor, load_model
 
 KEYS = (("encoder.", "net."), ("head.", "net.linear."))
+FDS_KEYS = (("methods.smoothing.statistics.", "FDS."), *KEYS)
 CONTENT = {
     "dataset": "toy",
     "epoch": 3,
@@ -247,11 +248,19 @@ class Encoder(nn.Module):
 
 
 def regressor(*, fds=False):
-    return Regressor(Encoder(), nn.Linear(4, 1), FDS(4, 10, 0, ks=3) if fds else None)
+    settings = toy.settings_of("runs", "--fds --fds_ks 3" if fds else "")
+    methods = choose_methods(toy.TASK, settings)
+    for method in methods:
+        method.build(4, toy.load())
+    return Regressor(Encoder(), nn.Linear(4, 1), methods)
+
+
+def statistics(model):
+    return model.methods["smoothing"].statistics
 
 
 def published(model):
-    return renamed(model.state_dict(), KEYS)
+    return renamed(model.state_dict(), FDS_KEYS)
 
 
 def test_keys_are_the_published_ones_and_back():
@@ -267,11 +276,11 @@ def test_keys_are_the_published_ones_and_back():
 def test_fds_may_be_there_or_not(there, here):
     model, other = regressor(fds=there), regressor(fds=here)
     if there:
-        model.FDS.running_mean.fill_(7)
-    load_published(other, published(model), KEYS, "a.pth")
+        statistics(model).running_mean.fill_(7)
+    load_published(other, published(model), FDS_KEYS, "a.pth")
     assert torch.equal(other.head.weight, model.head.weight)
     if here:
-        assert (other.FDS.running_mean == (7 if there else 0)).all()
+        assert (statistics(other).running_mean == (7 if there else 0)).all()
 
 
 def test_missing_keys_are_named():
@@ -299,25 +308,33 @@ def test_another_shape_is_named_and_nothing_is_loaded():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+def test_a_part_that_is_not_taken_may_be_missing_as_a_whole_and_not_in_half():
+    state = published(regressor())
+    del state["net.linear.bias"]
+    with pytest.raises(UserError, match="^a.pth: lacks net.linear.bias"):
+        load_published(regressor(), state, KEYS, "a.pth", only=("encoder.",))
+    del state["net.linear.weight"]
+    load_published(regressor(), state, KEYS, "a.pth", only=("encoder.",))
+
+
 def test_one_part_leaves_the_others_as_they_are():
     model, other = regressor(fds=True), regressor(fds=True)
-    model.FDS.running_mean.fill_(7)
+    statistics(model).running_mean.fill_(7)
     head = other.head.weight.clone()
-    load_published(other, published(model), KEYS, "a.pth", only=("encoder.",))
+    load_published(other, published(model), FDS_KEYS, "a.pth", only=("encoder.",))
     assert torch.equal(other.encoder.body.weight, model.encoder.body.weight)
     assert torch.equal(other.head.weight, head)
     assert not torch.equal(head, model.head.weight)
-    assert not other.FDS.running_mean.any()
+    assert not statistics(other).running_mean.any()
 
 
 def test_a_checkpoint_of_another_data_set_is_named():
-    task = Task(name="toy", unit="x", fds_clip=(0.5, 2), load=None, build=None, key_map=KEYS)
     content = {"dataset": "sts-b", "state_dict": published(regressor())}
     with pytest.raises(UserError, match="^a.pth: is a checkpoint of sts-b, not of toy"):
-        load_model(regressor(), content, task, "a.pth")
-    load_model(regressor(), content | {"dataset": "toy"}, task, "a.pth")
+        load_model(regressor(), content, toy.TASK, "a.pth")
+    load_model(regressor(), content | {"dataset": "toy"}, toy.TASK, "a.pth")
     del content["dataset"]  # as in published checkpoints
-    load_model(regressor(), content, task, "a.pth")
+    load_model(regressor(), content, toy.TASK, "a.pth")
 
 
 def test_random_states_come_back():

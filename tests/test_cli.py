@@ -1,6 +1,7 @@
 """The command line of STS-B-DIR, which stands for all: published flags, defaults, names, and every error."""
 
 import contextlib
+import dataclasses
 import logging
 import math
 import shlex
@@ -14,13 +15,20 @@ from sts_corpus import PROG, call, command, run_dir, train, write_corpus
 
 from common import cli
 from common.errors import RunFailed, UserError
+from common.flags import number
 from common.lds import KERNELS
+from common.methods.reweight import ReweightFlags
 from common.report import Progress, shot_text, start_logging, stop_logging
+from common.settings import Running
+from common.training import command as training_command
+from common.training.command import kinds_of, run_name, settings_of
+
+TASK = train.TASK
 
 PUBLISHED = {  # flag: (a value to give, the default: the published one but for `cuda`)
     "cuda": ("0", None), "random_seed": ("7", 111), "log_file": ("a.log", "training.log"),
     "store_root": ("runs", Path("checkpoint")), "store_name": ("mine", "sts"), "suffix": ("x", ""),
-    "word_embs_file": ("v.txt", train.DATA / "glove" / "glove.840B.300d.txt"), "resume": (None, False),
+    "word_embs_file": ("v.txt", cli.ROOT / "data" / "glove" / "glove.840B.300d.txt"), "resume": (None, None),
     "task": ("sts-b", "sts-b"), "max_seq_len": ("30", 40), "max_word_v_size": ("99", 30000),
     "dropout_embs": ("0.1", 0.2), "d_word": ("50", 300), "glove": ("0", 1), "train_words": ("1", 0),
     "d_hid": ("64", 1500), "n_layers_enc": ("1", 2), "n_layers_highway": ("1", 0), "dropout": ("0.5", 0.2),
@@ -33,7 +41,7 @@ PUBLISHED = {  # flag: (a value to give, the default: the published one but for 
     "reweight": ("inverse", None), "retrain_fc": (None, False), "pretrained": ("a.pth", ""),
     "evaluate": (None, False), "eval_model": ("a.pth", ""),
 }  # fmt: skip
-DEST = {"random_seed": "seed", "resume": "must_resume"}
+DEST = {"random_seed": "seed"}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +55,12 @@ def _own_folder(tmp_path, monkeypatch):
 
 
 def parse(line=""):
-    return train.parser().parse_args(shlex.split(line))
+    """Return the value of every flag, before one means something for another."""
+    return cli.parse(PROG, "x", kinds_of(TASK), TASK.defaults, shlex.split(line)).values()
+
+
+def complete(line="", task=TASK):
+    return settings_of(task, PROG, "x", shlex.split(line))
 
 
 def fails(argv, capsys, *parts, code=2):
@@ -68,8 +81,10 @@ def fails(argv, capsys, *parts, code=2):
 @pytest.mark.parametrize("flag", PUBLISHED)
 def test_a_published_flag_is_accepted_and_acts(flag):
     value, default = PUBLISHED[flag]
-    given = getattr(parse(f"--{flag}" + (f" {value}" if value else "")), DEST.get(flag, flag))
-    if value is None:
+    given = parse(f"--{flag}" + (f" {value}" if value else ""))[DEST.get(flag, flag)]
+    if flag == "resume":
+        assert given == ""  # with a path: test_resume_takes_a_path_too
+    elif value is None:
         assert given is True
     elif default is None:
         assert given == (0 if flag == "cuda" else value)
@@ -79,16 +94,16 @@ def test_a_published_flag_is_accepted_and_acts(flag):
 
 
 def test_defaults_are_the_published_ones():
-    args = vars(parse())
+    args = parse()
     for flag, (_, default) in PUBLISHED.items():
         assert args[DEST.get(flag, flag)] == default, flag
     # New ones
     assert (args["device"], args["data_dir"], args["fds_variant"]) == ("auto", None, "paper")
-    assert (args["metrics_json"], args["overwrite"], args["schedule"]) == (None, False, [])
+    assert (args["metrics_json"], args["overwrite"], args["schedule"]) == (None, False, ())
 
 
 def test_seed_and_random_seed_are_one():
-    assert parse("--seed 5").seed == parse("--random_seed 5").seed == 5
+    assert parse("--seed 5")["seed"] == parse("--random_seed 5")["seed"] == 5
 
 
 @pytest.mark.parametrize(
@@ -97,14 +112,24 @@ def test_seed_and_random_seed_are_one():
 )
 def test_cuda_is_a_device(monkeypatch, cuda, device):
     seen = []
-    monkeypatch.setattr(train, "run", lambda task, args, name: seen.append(args.device) or 0)
+    monkeypatch.setattr(training_command, "run", lambda task, args: seen.append(args[Running].where) or 0)
     assert call(shlex.split(cuda)) == 0
     assert seen == [device]
 
 
+def test_resume_takes_a_path_too():
+    assert parse("--resume a.pth")["resume"] == "a.pth"
+    assert parse("--resume --lds")["resume"] == ""
+
+
+@pytest.mark.parametrize("flag", ["--weight_decay", "--weight-decay", "--wd"])
+def test_weight_decay_has_every_published_name(flag):
+    assert parse(f"{flag} 0.5")["weight_decay"] == 0.5
+
+
 def test_data_are_looked_for_in_the_repository(monkeypatch):
     seen = []
-    monkeypatch.setattr(train, "run", lambda task, args, name: seen.append(args.data_dir) or 0)
+    monkeypatch.setattr(training_command, "run", lambda task, args: seen.append(args[Running].data_dir) or 0)
     assert call([]) == 0
     assert seen == [cli.ROOT / "data" / "sts-b"]
     assert (cli.ROOT / "common" / "cli.py").is_file()
@@ -143,43 +168,37 @@ TAIL = "mse_seed_111_valint_400_patience_10_adam_0.0001_128"
     ],
 )
 def test_a_run_is_named_as_published(flags, name):
-    args = parse(flags)
-    cli.resolve(args, lds_reweight="inverse")
-    assert train.run_name(args) == name
+    assert run_name(TASK, complete(flags)) == name
 
 
 # What one flag means for another
 
 
 def test_lds_alone_takes_the_scheme_of_the_task():
+    def scheme_of(line, task=TASK):
+        return complete(line, task)[ReweightFlags].reweight
+
     for scheme in ("inverse", "sqrt_inv"):
-        args = parse("--lds")
-        cli.resolve(args, lds_reweight=scheme)
-        assert args.reweight == scheme
-    args = parse("--lds --reweight sqrt_inv")
-    cli.resolve(args, lds_reweight="inverse")
-    assert args.reweight == "sqrt_inv"
-    args = parse("--fds")
-    cli.resolve(args, lds_reweight="inverse")
-    assert args.reweight == "none"
+        assert scheme_of("--lds", dataclasses.replace(TASK, lds_reweight=scheme)) == scheme
+    assert scheme_of("--lds --reweight sqrt_inv") == "sqrt_inv"
+    assert scheme_of("--fds") == "none"
 
 
 def test_lds_is_inverse_on_sts_b(corpus, capsys):
     assert call(command(corpus, "--lds --max_vals 1")) == 0
-    assert "Loss mse, re-weighting inverse, LDS gaussian 5/2, FDS off" in capsys.readouterr().out
+    assert "Methods: loss mse; re-weighting inverse, LDS gaussian 5/2\n" in capsys.readouterr().out
 
 
 def test_a_window_of_scipy_trains(corpus, capsys):
     assert call(command(corpus, "--lds --fds --lds_kernel hann --fds_kernel boxcar --max_vals 1")) == 0
-    assert "LDS hann 5/2, FDS boxcar 5/2" in capsys.readouterr().out
+    assert "LDS hann 5/2; FDS boxcar 5/2" in capsys.readouterr().out
 
 
 def test_run_names_of_two_windows_differ():
     names = []
     for kernel in KERNELS:
-        args = parse(f"--lds --fds --lds_kernel {kernel} --fds_kernel {kernel}")
-        cli.resolve(args, lds_reweight="inverse")
-        names.append(train.run_name(args))
+        settings = complete(f"--lds --fds --lds_kernel {kernel} --fds_kernel {kernel}")
+        names.append(run_name(TASK, settings))
     assert len(set(names)) == len(KERNELS) > 15
 
 
@@ -191,8 +210,8 @@ def test_rrt_without_a_first_stage_is_refused(capsys):
     fails("--retrain_fc", capsys, "--retrain_fc needs --pretrained CKPT")
 
 
-def test_a_kernel_wider_than_the_buckets_is_refused(capsys):
-    flags = "--fds --fds_ks 9 --bucket_num 10 --bucket_start 6"
+def test_a_kernel_wider_than_the_buckets_is_refused(corpus, capsys):
+    flags = command(corpus, "--fds --fds_ks 9 --bucket_num 10 --bucket_start 6")
     fails(flags, capsys, "--fds_ks 9", "too wide", "--bucket_start 6", "--bucket_num 10")
 
 
@@ -240,7 +259,8 @@ def test_a_missing_first_stage_is_named(corpus, capsys):
         ("--lds_kernel han", ["--lds_kernel", "invalid choice: 'han'", "did you mean hann?", "cosine"]),
         ("--fds_kernel gausian", ["--fds_kernel", "invalid choice: 'gausian'", "did you mean gaussian?"]),
         ("--fds_kernel kaiser", ["--fds_kernel", "'kaiser'", "needs a parameter of its own", "hann"]),
-        ("--glove 2", ["--glove", "invalid choice: 2"]),
+        ("--glove 2", ["--glove", "'2' is no whole number from 0 to 1"]),
+        ("--cuda first", ["--cuda", "'first' is no whole number"]),
         ("--lr", ["--lr", "expected one argument"]),
     ],
 )
@@ -377,7 +397,7 @@ def test_a_fault_of_ours_is_not_hidden():
     ],
 )
 def test_numbers_within_their_limits(kind, low, high, text, value):
-    parsed = cli.number(kind, low, high)(text)
+    parsed = number(kind, low, high)(text)
     assert (parsed, type(parsed)) == (value, kind)
 
 

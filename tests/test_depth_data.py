@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import depth_task
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,6 @@ from depth_data import (
     hold_out,
     jitter_colours,
     read_counts,
-    weight_table,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +32,7 @@ from common.cli import ROOT
 from common.datasets import depth as files
 from common.datasets.depth import Pair, counted_depth, read_mask, read_pairs, scene
 from common.errors import UserError
+from common.methods.reweight import dense_weights
 from common.task import Draw
 
 CPU = torch.device("cpu")
@@ -240,13 +241,18 @@ def test_invalid_test_pixels_are_left_out_of_the_mask(tmp_path):
 # --- weights
 
 
+def table_of(counts, *, reweight, lds, lds_ks=5, lds_sigma=2):
+    kwargs = {"reweight": reweight, "lds": lds, "lds_ks": lds_ks, "lds_sigma": lds_sigma}
+    return dense_weights(counts, 7, {**kwargs, "border": depth_task.TASK.lds_border})
+
+
 @pytest.mark.parametrize("key", ["inverse|raw", "inverse|lds", "sqrt_inv|raw", "sqrt_inv|lds"])
 def test_weights_are_the_published_ones(golden, key):
     recorded = json.loads((golden / "nyu_weights.json").read_text())
     counts = read_counts(golden, 50688, ROOT / "data" / "nyud2_counts.json")
     assert counts.tolist() == recorded["counts"]
     reweight, lds = key.split("|")
-    ours = weight_table(counts, 7, reweight=reweight, lds=lds == "lds", lds_ks=5, lds_sigma=2)
+    ours = table_of(counts, reweight=reweight, lds=lds == "lds", lds_ks=5, lds_sigma=2)
     np.testing.assert_allclose(ours, recorded[f"{key}|gaussian|5|2"], rtol=1e-6)
 
 
@@ -262,7 +268,7 @@ def test_each_pixel_has_the_weight_of_its_bin(folder):
 def test_a_bin_without_a_pixel_is_no_error():
     counts = np.zeros(100, np.int64)
     counts[[3, 20, 60]] = 10, 100, 1
-    weights = weight_table(counts, 7, reweight="inverse", lds=True)
+    weights = table_of(counts, reweight="inverse", lds=True)
     assert np.isfinite(weights).all()
     assert weights[60] > weights[20] > 0
     assert weights[80] == 0, "no pixel and no neighbour: no training pixel can ask for it"

@@ -8,12 +8,13 @@ import depth_task
 import numpy as np
 import pytest
 import torch
-from depth_metrics import METRICS, NEAREST, DepthMetrics
+from depth_metrics import NAMES, NEAREST, DepthMetrics
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.datasets.depth import DEPTH_BINS, shots_of
 from common.datasets.standin import Standin
+from common.task import Prediction
 
 
 def evaluator(golden, *, test=True):
@@ -40,7 +41,7 @@ def test_the_published_metrics(golden, recorded, batch):
     for group, row in table.items():
         theirs = published["overall" if group == "all" else group]
         assert row["n"] == theirs["NUM"]
-        for name in METRICS:
+        for name in NAMES:
             value = theirs["LG10" if name == "log10" else name.upper()]
             assert row[name] == pytest.approx(value, rel=1e-5), (group, name)
 
@@ -75,7 +76,7 @@ def test_outputs_are_resized_and_unknown_depth_is_left_out(golden):
     targets = torch.full((2, 1, 6, 8), torch.nan)
     targets[0, 0, 0, 0], targets[1, 0, 5, 7] = 2.0, 4.0
     outputs = torch.arange(24.0).view(2, 1, 3, 4) + 1  # aligned corners: the corners stay
-    metrics.add(None, outputs, targets)
+    metrics.add(None, Prediction(outputs), targets)
     row = metrics.table()["all"]
     assert row["n"] == 2
     assert row["mae"] == pytest.approx((1 + 20) / 2)
@@ -97,7 +98,7 @@ def test_an_empty_shot_is_null(golden):
     metrics.add_pixels(torch.tensor([2.0]), torch.tensor([2.05]))
     table = metrics.table()
     assert table["many"]["n"] == 1
-    assert table["few"] == {"n": 0} | dict.fromkeys(METRICS)
+    assert table["few"] == {"n": 0} | dict.fromkeys(NAMES)
 
 
 @given(st.lists(st.tuples(st.floats(0.7, 9.99), st.floats(0.1, 12)), min_size=1, max_size=50))
@@ -118,7 +119,7 @@ def test_nothing_is_kept_of_an_image(golden):
         for seed in range(images):
             random = torch.Generator().manual_seed(seed)
             outputs, targets = (torch.rand(1, 1, *size, generator=random) + 1 for size in ((6, 8), (12, 16)))
-            metrics.add(None, outputs, targets)
+            metrics.add(None, Prediction(outputs), targets)
         return len(pickle.dumps(metrics))
 
     assert held(1) == held(100)

@@ -7,20 +7,24 @@ import shutil
 import signal
 import subprocess
 import sys
-from unittest import mock
+from functools import partial
+from types import SimpleNamespace
 
-import depth_task
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from runs import FILES, assert_same_end, ended, history, in_child, killed_at, outcome, read, same
 from tiny_depth import PROG, call, command, run_dir, tiny_nyud2, train
+from torch import nn
 
-from common import cli
 from common.cli import ROOT
 from common.fds import FDS
+from common.settings import Training
 from common.training import engine
+from common.training.command import run_name, settings_of
+from common.training.optimizer import learning_rates
+from common.training.regressor import Regressor
 
 pytestmark = pytest.mark.slow
 
@@ -129,10 +133,10 @@ def test_the_best_epoch_has_the_lowest_rmse(trained):
 
 def test_the_rate_drops_tenfold_every_five_epochs():
     def rates(argv):
-        with mock.patch.object(depth_task, "run") as run:
-            train.main(argv)
-        args = run.call_args.args[1]
-        return args, [engine.learning_rate(args, epoch) for epoch in range(args.epochs)]
+        settings = settings_of(train.TASK, "p", "x", argv)
+        args = SimpleNamespace(**settings.values())
+        rates = partial(learning_rates, settings[Training], Regressor(nn.Linear(1, 1), None))
+        return args, [rates(epoch, args.epochs)[0] for epoch in range(args.epochs)]
 
     args, ten = rates([])
     assert (args.lr, args.weight_decay, args.batch_size, args.loss) == (1e-4, 1e-4, 32, "mse")
@@ -148,10 +152,10 @@ def test_published_flags_and_names():
         "--fds_kernel gaussian --fds_ks 5 --fds_sigma 2 --start_update 0 --start_smooth 1 --bucket_num 100 "
         "--bucket_start 7 --fds_mmt 0.9 --reweight inverse"
     )
-    args = train.parser().parse_args(line.split())
-    cli.resolve(args, lds_reweight="inverse")
-    assert train.run_name(args) == "y_lds_gau_5_2_fds_gau_5_2_0_1_0.9_lr_0.0001_bs_32_seed_0"
-    assert (args.bucket_num, args.bucket_start, args.must_resume) == (100, 7, True)
+    settings = settings_of(train.TASK, "p", "x", line.split())
+    args = SimpleNamespace(**settings.values())
+    assert run_name(train.TASK, settings) == "y_lds_gau_5_2_fds_gau_5_2_0_1_0.9_lr_0.0001_bs_32_seed_0"
+    assert (args.bucket_num, args.bucket_start, args.resume) == (100, 7, "")
 
 
 def test_a_checkpoint_has_the_published_keys(trained):

@@ -10,6 +10,10 @@ from common.bins import Bins
 from common.metrics import Shots, gm, shot_metrics, shot_table
 
 
+def table_of(predictions, labels, shots, metrics):
+    return shot_table({"label": labels, "prediction": predictions}, shots, metrics)
+
+
 def test_agedb_metrics(golden):
     train = np.repeat(np.arange(121), agedb_train_counts())
     made_up = np.load(golden / "agedb_metrics_in.npz")
@@ -18,7 +22,7 @@ def test_agedb_metrics(golden):
     for shot in ("many", "median", "low"):
         assert ours[shot] == pytest.approx(published[shot], rel=1e-5)
     shots = Shots(Bins.integers(0, 200), Bins.integers(0, 200).counts(train), 100, 20)
-    table = shot_table(made_up["pred"], made_up["label"], shots, ("mse", "mae", "gm"))
+    table = table_of(made_up["pred"], made_up["label"], shots, ("mse", "mae", "gm"))
     assert [table[group]["n"] for group in ("many", "medium", "few")] == [1530, 448, 162]
     names = {"mse": "mse", "mae": "l1", "gm": "gmean"}
     for ours_name, published_name in names.items():
@@ -31,7 +35,7 @@ def test_sts_metrics(golden):
     published = json.loads((golden / "sts_metrics.json").read_text())
     shots = Shots(Bins.uniform(0, 5, 50), counts, 100, 30)
     names = ("mse", "mae", "gm_nonzero", "pearson", "spearman")
-    table = shot_table(made_up["pred"].astype(np.float64) * 5, made_up["label"], shots, names)
+    table = table_of(made_up["pred"].astype(np.float64) * 5, made_up["label"], shots, names)
     for ours, theirs in {"all": "overall", "many": "many", "medium": "medium", "few": "few"}.items():
         expected = published[theirs]
         assert table[ours]["n"] == expected["num_samples"]
@@ -42,7 +46,7 @@ def test_sts_metrics(golden):
 
 def test_empty_group_is_null_and_not_perfect():
     shots = Shots(Bins.integers(0, 9), np.full(10, 500), 100, 20)
-    table = shot_table(np.array([1.0, 2.0]), np.array([1.0, 3.0]), shots, ("mae", "mse", "gm", "pearson"))
+    table = table_of(np.array([1.0, 2.0]), np.array([1.0, 3.0]), shots, ("mae", "mse", "gm", "pearson"))
     assert table["few"] == {"n": 0, "mae": None, "mse": None, "gm": None, "pearson": None}
     assert table["many"]["mae"] == 0.5
     assert "zero" not in table
@@ -51,7 +55,7 @@ def test_empty_group_is_null_and_not_perfect():
 
 def test_labels_without_training_samples_are_reported_as_zero_shot_too():
     shots = Shots(Bins.integers(0, 9), np.array([500, 0, 5, 50, 0, 0, 0, 0, 0, 0]), 100, 20)
-    table = shot_table(np.zeros(4), np.array([0.0, 1, 2, 3]), shots, ("mae",))
+    table = table_of(np.zeros(4), np.array([0.0, 1, 2, 3]), shots, ("mae",))
     assert [table[group]["n"] for group in ("all", "many", "medium", "few", "zero")] == [4, 1, 1, 2, 1]
 
 
@@ -62,8 +66,8 @@ def test_thresholds_are_exclusive():
 
 def test_correlation_of_a_constant_or_a_single_sample_is_null():
     shots = Shots(Bins.integers(0, 9), np.full(10, 500), 100, 20)
-    assert shot_table(np.ones(3), np.arange(3.0), shots, ("pearson",))["all"]["pearson"] is None
-    assert shot_table(np.ones(1), np.ones(1), shots, ("spearman",))["all"]["spearman"] is None
+    assert table_of(np.ones(3), np.arange(3.0), shots, ("pearson",))["all"]["pearson"] is None
+    assert table_of(np.ones(1), np.ones(1), shots, ("spearman",))["all"]["spearman"] is None
 
 
 def test_gm_of_an_exact_hit_is_zero():

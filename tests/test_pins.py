@@ -11,20 +11,22 @@ import json
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
-import depth_task
 import numpy as np
 import pytest
 import sts_corpus
 import tiny_depth
 import tiny_faces
 import torch
-from common.regressor import build_regressor
 from golden_counts import agedb_train_counts, labels_with, nyud2_train_counts, sts_train_counts
 from torch import nn
 
-from common import age, engine
+from common.method import Seen, choose_methods
+from common.task import Batch, load_task
+from common.training.command import settings_of
+from common.training.engine import Run
+from common.training.optimizer import learning_rates
+from common.training.regressor import build_regressor
 
 AGE, STS, NYU = ("agedb", "imdb-wiki"), ("sts-b",), ("nyud2",)
 ALL = AGE + STS + NYU
@@ -53,48 +55,66 @@ def set_depth_counts(path, counts):
 
 
 def parsed(name, flags):
-    """The task and the resolved settings of the command line `train.py FLAGS`."""
-    module, main = {
-        "agedb": lambda: (age, tiny_faces.load_train("agedb-dir").main),
-        "imdb-wiki": lambda: (age, tiny_faces.load_train("imdb-wiki-dir").main),
-        "sts-b": lambda: (sts_corpus.train, sts_corpus.train.main),
-        "nyud2": lambda: (depth_task, tiny_depth.train.main),
-    }[name]()
-    with mock.patch.object(module, "run") as run:
-        main(["--data_dir", str(folder(name)), *(["--cache", "off"] if name in AGE else []), *flags.split()])
-    return run.call_args.args[:2]
+    """The task and the complete settings of the command line `train.py FLAGS`."""
+    task, off = load_task(name), ["--cache", "off"] if name in AGE else []
+    argv = ["--data_dir", str(folder(name)), *off, *flags.split()]
+    return task, settings_of(task, "train.py", "x", argv)
+
+
+def prepared(task, settings):
+    """The methods of a run, and the data as they want them."""
+    data, methods = task.load(settings), choose_methods(task, settings)
+    for method in methods:
+        data = method.prepare(data)
+    return data, methods
 
 
 def started(name, flags=""):
     """A run of `train.py FLAGS` before its first step, with three numbers in place of the encoder."""
-    task, args = parsed(name, flags)
-    data = task.load(args)
+    task, settings = parsed(name, flags)
+    data, methods = prepared(task, settings)
     encoder = nn.Identity()
     encoder.feature_dim = 3
-    task = dataclasses.replace(task, build=lambda args, data: encoder)
-    return engine.Run(task, args, data, build_regressor(task, args, data), None)
+    task = dataclasses.replace(task, build=lambda settings, data: encoder)
+    run = Run(task, settings, data, build_regressor(task, settings, data, methods), None)
+    run.args = SimpleNamespace(**settings.values())
+    return run
 
 
 def loss_of(run, target, output=0.0):
     """The training loss of one output against one target in label units."""
     target, output = (torch.full((1, 1), value, dtype=torch.float64) for value in (target, output))
-    return float(run.loss(output, SimpleNamespace(targets=target, weights=None, valid=None)))
+    seen = Seen(Batch(None, target, None), output, output, output, None, 0)
+    return float(sum(loss for method in run.regressor for loss in method.losses(seen).values()))
 
 
 def weights(name, counts, flags):
     """The loss weight of each bin, float32 `(bins,)`, NaN where it is nobody's, for these training counts."""
     if name == "nyud2":
         set_depth_counts(folder(name), counts)
-        task, args = parsed(name, flags)
-        table = task.load(args).train.weights
+        table = prepared(*parsed(name, flags))[0].train.weights
         set_depth_counts(folder(name), nyud2_train_counts())
         return table
-    task, args = parsed(name, flags)
-    bins = task.load(args).bins
-    labels = labels_with(counts, bins)
-    table = np.full(bins.num, np.nan, np.float32)
-    table[bins.index(labels)] = task.weights(args, labels, bins)
+    task, settings = parsed(name, flags)
+    data = task.load(settings)
+    labels = labels_with(counts, data.bins)
+    split = Labels(labels)
+    for method in choose_methods(task, settings):
+        split = method.prepare(dataclasses.replace(data, train=split)).train
+    table = np.full(data.bins.num, np.nan, np.float32)
+    table[data.bins.index(labels)] = split.weights
     return table
+
+
+@dataclasses.dataclass
+class Labels:
+    """A split of labels alone."""
+
+    labels: np.ndarray
+    weights: np.ndarray | None = None
+
+    def weighted(self, weights):
+        return Labels(self.labels, weights)
 
 
 def constants(name):
@@ -136,7 +156,7 @@ def constants(name):
 
 def fds_constants(run):
     """What the FDS module of a run does, and what its statistics are taken of."""
-    fds, own = run.regressor.FDS, run.data.statistics
+    fds, own = run.regressor.methods["smoothing"].statistics, run.data.statistics
     return {
         "fds_clip": variance_ratios(fds),
         "fds_momentum": momentum(fds),
@@ -205,7 +225,7 @@ def focal_beta(run, scale):
 def drops(run):
     """The epochs at which the rate is a tenth of the epoch before, up to the last."""
     last = run.max_steps // run.steps_per_epoch
-    rates = [engine.learning_rate(run.args, epoch) for epoch in range(last)]
+    rates = [learning_rates(run.training, run.regressor, epoch, last)[0] for epoch in range(last)]
     return [epoch for epoch in range(1, last) if rates[epoch] == pytest.approx(rates[epoch - 1] / 10)]
 
 

@@ -1,6 +1,6 @@
 """SMOTER and SMOGN: what a plan may hold, what the mixed inputs are, and runs that are killed and go on."""
 
-import argparse
+import dataclasses
 import os
 import signal
 
@@ -9,6 +9,7 @@ import pytest
 import sts_corpus
 import tiny_faces
 import torch
+import toy
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from runs import assert_same_end, in_child, killed_at, outcome, read
@@ -17,15 +18,16 @@ from sts_model import Mix, PairEncoder
 from sts_resample import resample_pairs
 from sts_text import PairSplit
 
-from common import cli
 from common.bins import Bins
 from common.images.resample import SMALL, resample_faces
 from common.images.split import load_faces
+from common.method import choose_methods
 from common.methods import resample
-from common.methods.resample import NOISE_RATIO, few_rows, make_plan, plan
+from common.methods.resample import NOISE_RATIO, few_rows, make_plan
 from common.metrics import Shots
-from common.task import Draw
+from common.task import Draw, load_task
 from common.training import engine
+from common.training.command import run_name, settings_of
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +39,22 @@ def shots_of(labels, many=8, few=4):
     return Shots(BINS, BINS.counts(labels), many, few)
 
 
-def flags(method, neighbours=3, seed=0):
-    return argparse.Namespace(resample=method, neighbours=neighbours, seed=seed)
+def planner(name, labels, shots, seed=0):
+    """What `--resample NAME` plans for a training set of these labels, from the features of few-shot rows."""
+    plans = []
+
+    class Training:
+        def __init__(self):
+            self.labels = labels
+
+        def resampled(self, rows, plan):
+            assert rows.tolist() == few_rows(labels, shots).tolist()
+            plans.append(plan)
+
+    settings = toy.settings_of("runs", f"--resample {name} --neighbours 3 --seed {seed}")
+    [method] = [m for m in choose_methods(toy.TASK, settings) if m.name() == "resample"]
+    method.prepare(dataclasses.replace(toy.load(), train=Training(), shots=shots))
+    return plans[0]
 
 
 @st.composite
@@ -177,7 +193,7 @@ def test_a_case_that_is_alone_is_repeated_or_gets_noise():
 
 def test_nothing_few_and_nothing_many_changes_nothing(capsys):
     labels = np.repeat([3, 4], 6).astype(np.float32)
-    made = plan(flags("smoter"), labels, shots_of(labels), np.zeros((0, 2)))
+    made = planner("smoter", labels, shots_of(labels))(np.zeros((0, 2)))
     assert np.array_equal(made.labels, labels) and made.kept == 12
 
 
@@ -185,8 +201,8 @@ def test_the_log_counts(caplog):
     labels = np.repeat([3, 4, 20], [1, 2, 60]).astype(np.float32)
     features = np.zeros((3, 2))
     with caplog.at_level("INFO", "dir"):
-        plan(flags("smoter"), labels, shots_of(labels), features)
-        plan(flags("smogn"), labels, shots_of(labels), features)
+        planner("smoter", labels, shots_of(labels))(features)
+        planner("smogn", labels, shots_of(labels))(features)
     told = "63 training samples became 29: 24 kept, 39 of many-shot labels left out, "
     told += "5 of few-shot labels synthetic"
     assert caplog.messages == [f"SMOTER: {told}", f"SMOGN: {told} (by noise: 5)"]
@@ -202,7 +218,9 @@ def faces(tmp_path_factory):
 
 def resampled(faces, method, cache="off", **how):
     split = load_faces(faces, "agedb.csv", img_size=16, cache=cache)["train"]
-    return split, resample_faces(flags(method, **how), split, Shots(BINS, BINS.counts(split.labels), 3, 2))
+    shots = Shots(BINS, BINS.counts(split.labels), 3, 2)
+    rows, plan = few_rows(split.labels, shots), planner(method, split.labels, shots, **how)
+    return split, resample_faces(split, rows, plan)
 
 
 def one_batch(split, indices, augment=False):
@@ -271,7 +289,9 @@ def encoder():
 
 
 def resampled_pairs(pairs, method):
-    return resample_pairs(flags(method), pairs, shots_of(pairs.labels), VECTORS)
+    shots = shots_of(pairs.labels)
+    rows, plan = few_rows(pairs.labels, shots), planner(method, pairs.labels, shots)
+    return resample_pairs(pairs, VECTORS, rows, plan)
 
 
 def sentence(encoder, vectors):
@@ -346,25 +366,21 @@ def test_a_run_is_named_after_its_resampling():
         ("--resample none", "sts_lds_"),
         ("--resample smogn", "sts_smogn_lds_"),
     ):
-        args = sts.parser().parse_args(["--lds", *flag.split()])
-        cli.resolve(args, lds_reweight="inverse")
-        assert sts.run_name(args).startswith(name)
+        settings = settings_of(sts.TASK, "p", "x", ["--lds", *flag.split()])
+        assert run_name(sts.TASK, settings).startswith(name)
 
 
 def test_each_data_set_has_the_neighbours_of_the_paper():
-    assert sts.parser().parse_args([]).neighbours == 7
-    assert tiny_faces.age.parser("", " ", "agedb").parse_args([]).neighbours == 5
+    for name, neighbours in (("sts-b", 7), ("agedb", 5), ("imdb-wiki", 5)):
+        assert settings_of(load_task(name), "p", "x", []).values()["neighbours"] == neighbours
 
 
 def test_a_data_set_without_these_baselines_does_not_offer_them(capsys):
-    parser = cli.Parser(prog="p")
-    cli.add_imbalance_arguments(parser, bucket_num=100, bucket_start=7)
+    task = load_task("nyud2")
     with pytest.raises(SystemExit):
-        parser.parse_args(["--resample", "smoter"])
+        settings_of(task, "p", "x", ["--resample", "smoter"])
     assert "unknown argument --resample" in capsys.readouterr().err
-    args = parser.parse_args(["--lds"])
-    cli.resolve(args, lds_reweight="inverse")
-    assert cli.method_name(args) == "_lds_gau_5_2"
+    assert run_name(task, settings_of(task, "p", "x", ["--lds"])).startswith("nyud2_lds_gau_5_2_lr_")
 
 
 @pytest.mark.parametrize(

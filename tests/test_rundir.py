@@ -1,36 +1,54 @@
 """The directory of a run: whose it is, what may lie in it, and what survives a kill."""
 
-import argparse
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from common.rundir import RunDir, configuration, read_json, write_json
 from runs import scalars
 
 from common.errors import UserError
+from common.files import read_json, write_json
+from common.flags import type_of
+from common.task import load_task
+from common.training.command import kinds_of, settings_of
+from common.training.rundir import RunDir
 
-DEFAULTS = {
-    "lr": 0.1, "fds": False, "data_dir": "data", "device": "cpu", "workers": 2, "overwrite": False,
-    "log_file": "training.log",
-}  # fmt: skip
+AGE, DEPTH = load_task("agedb"), load_task("nyud2")
 
 
-def args(**changes):
-    return argparse.Namespace(**DEFAULTS | changes)
+def settings(task=AGE, **changes):
+    """The settings of a command with other values of some fields."""
+    return settings_of(task, "train.py", "x", ["--lr", "0.1", "--data_dir", "data"]).with_(**changes)
+
+
+def open_run(path, *, overwrite=False, **changes):
+    return RunDir(path, settings(**changes), overwrite=overwrite)
 
 
 def enter(path, **changes):
     """Enter a run directory, begin a run, and leave it; what refuses it is raised."""
-    run = RunDir(path, args(**changes))
+    run = open_run(path, **changes)
     run.begin()
     run.close()
 
 
-def refused(path, *parts, **changes):
+def two_values(task, name):
+    """Two values of a field, neither of them its default."""
+    kind = next(kind for kind in kinds_of(task) if name in kind.__dataclass_fields__)
+    wanted, _ = type_of(kind, name)
+    values = {
+        bool: (True, False), int: (3, 4), float: (0.25, 0.5), Path: (Path("/one"), Path("/two")),
+        tuple[int, ...]: ((1,), (2,)),
+    }  # fmt: skip
+    return values.get(wanted, ("one", "two"))
+
+
+def refused(path, *parts, at=None, **changes):
+    """Entering `at`, which is `path` by default, raises one line about `path` that says all `parts`."""
     with pytest.raises(UserError) as caught:
-        enter(path, **changes)
+        enter(at or path, **changes)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -48,7 +66,8 @@ def files(path):
 def test_a_new_directory_says_what_it_is_for(tmp_path):
     enter(tmp_path / "deep" / "run")
     told = json.loads((tmp_path / "deep" / "run" / "args.json").read_text())
-    assert told == {"lr": 0.1, "fds": False, "data_dir": "data"}
+    assert (told["lr"], told["fds"], told["data_dir"]) == (0.1, False, str(Path("data").resolve()))
+    assert told == settings().identity()
     assert files(tmp_path / "deep" / "run") == ["args.json"]
 
 
@@ -71,33 +90,57 @@ def test_another_configuration_names_flags_and_values_and_the_way_out(tmp_path):
     enter(run)  # the first one may still go on
 
 
+def forget(path, name):
+    """Write the args.json of a version without this flag."""
+    told = json.loads((path / "args.json").read_text())
+    del told[name]
+    write_json(path / "args.json", told)
+
+
 def test_a_flag_that_one_side_does_not_know_differs_too(tmp_path):
+    """A run from before there was a flag has its default."""
     enter(tmp_path)
-    refused(tmp_path, "--new_flag None there, 3 here", new_flag=3)
+    forget(tmp_path, "padding")
+    refused(tmp_path, f"--padding {settings().values()['padding']} there, 3 here", padding=3)
+    enter(tmp_path)
+
+
+def test_a_name_that_is_no_flag_is_refused(tmp_path):
+    enter(tmp_path)
+    write_json(tmp_path / "args.json", settings().identity() | {"new_flag": 3})
+    refused(tmp_path / "args.json", "new_flag: no flag of this script", at=tmp_path)
 
 
 def test_many_differences_name_the_first_four(tmp_path):
     enter(tmp_path)
     with pytest.raises(UserError) as caught:
-        enter(tmp_path, **{f"flag{i}": i for i in range(9)})
+        enter(tmp_path, seed=9, batch_size=9, img_size=99, padding=9, epoch=9, many_above=9.0)
     assert str(caught.value).count(" there, ") == 4
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "device", "cuda", "gpu", "workers", "resume_from", "must_resume", "evaluate", "eval_model",
-        "metrics_json", "store_root", "log_file", "print_freq", "cache",
+        "device", "cuda", "gpu", "workers", "resume", "evaluate", "eval_model",
+        "metrics_json", "store_root", "log_file", "print_freq", "cache", "config",
     ],
 )  # fmt: skip
 def test_where_and_how_a_run_runs_may_change(tmp_path, name):
+    other = two_values(AGE, name)[0]
     enter(tmp_path)
-    enter(tmp_path, **{name: "another"})
-    assert name not in configuration(args(**{name: "another"}))
+    enter(tmp_path, **{name: other})
+    assert name not in settings(**{name: other}).identity()
 
 
 def test_whether_it_starts_over_is_not_its_configuration():
-    assert "overwrite" not in configuration(args(overwrite=True))
+    assert "overwrite" not in settings(overwrite=True).identity()
+
+
+CHOICES = {
+    "fds_variant": ("paper", "released"), "reweight": ("inverse", "sqrt_inv"), "loss": ("l1", "mse"),
+    "optimizer": ("adam", "sgd"), "select": ("test", "val"), "model": ("resnet18", "resnet34"),
+    "img_size": (32, 64),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -108,8 +151,20 @@ def test_whether_it_starts_over_is_not_its_configuration():
     ],
 )  # fmt: skip
 def test_what_a_run_is_may_not_change(tmp_path, name):
-    enter(tmp_path, **{name: "one"})
-    refused(tmp_path, "another configuration", f"--{name} 'one' there, 'two' here", **{name: "two"})
+    task = DEPTH if name == "select" else AGE
+    first, second = two_values(task, name)
+    working = {"fds": True} if name == "fds_variant" else {}
+    first, second = CHOICES.get(name, (first, second))
+    there, here = (json.loads(json.dumps(v, default=str)) for v in (first, second))
+    enter(tmp_path, task=task, **working, **{name: first})
+    told = f"--{name} {there!r} there, {here!r} here"
+    refused(tmp_path, "another configuration", told, task=task, **working, **{name: second})
+
+
+def test_a_flag_without_effect_makes_no_other_run(tmp_path):
+    enter(tmp_path)
+    enter(tmp_path, lds_ks=9, fds_sigma=1.0, huber_beta=0.5, momentum=0.5, neighbours=9, start_smooth=3)
+    refused(tmp_path, "--lds_ks 5 there, 9 here", lds=True, lds_ks=9)
 
 
 def test_overwrite_starts_over(tmp_path):
@@ -127,7 +182,7 @@ def test_overwrite_keeps_the_old_run_until_the_new_one_begins(tmp_path):
     enter(tmp_path)
     (tmp_path / "ckpt.pth.tar").write_text("weeks of work")
     (tmp_path / "sub").mkdir()
-    run = RunDir(tmp_path, args(lr=0.2, overwrite=True))
+    run = open_run(tmp_path, lr=0.2, overwrite=True)
     run.withdraw()
     run.close()
     assert files(tmp_path) == ["args.json", "ckpt.pth.tar", "sub"]
@@ -171,7 +226,7 @@ def test_a_place_where_nothing_can_be_made_is_named(tmp_path):
 
 
 def test_a_second_process_is_refused(tmp_path):
-    first = RunDir(tmp_path, args())
+    first = open_run(tmp_path)
     refused(tmp_path, "another process is running here", "wait for it or stop it")
     refused(tmp_path, "another process is running here", overwrite=True)
     first.close()
@@ -180,11 +235,12 @@ def test_a_second_process_is_refused(tmp_path):
 
 def test_the_lock_goes_with_its_process(tmp_path):
     code = (
-        "import sys, argparse, pathlib, time; from common.training.rundir import RunDir; "
-        f"run = RunDir(pathlib.Path(sys.argv[1]), argparse.Namespace(**{DEFAULTS!r})); "
+        "import sys, pathlib, time; sys.path.insert(0, sys.argv[2]); import test_rundir; "
+        "run = test_rundir.open_run(pathlib.Path(sys.argv[1])); "
         "print('here', flush=True); time.sleep(60)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "here\n"
         refused(tmp_path, "another process is running here")
@@ -200,7 +256,7 @@ def test_the_lock_goes_with_its_process(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "{", '{"dataset": "sts-b", "sho', '{"shots": {"all": {"n": 40}}\n'])
 def test_metrics_json_cut_short_is_unfinished(tmp_path, content):
-    run = RunDir(tmp_path, args())
+    run = open_run(tmp_path)
     assert run.result is None
     (tmp_path / "metrics.json").write_text(content)
     assert run.result is None
@@ -250,7 +306,7 @@ def steps(run):
 
 
 def test_rewind_drops_later_lines_and_half_lines(tmp_path):
-    run = RunDir(tmp_path, args())
+    run = open_run(tmp_path)
     run.rewind(5)  # nothing is there yet
     for step in (5, 10, 15):
         run.record(record(step))
@@ -267,11 +323,11 @@ def test_rewind_drops_later_lines_and_half_lines(tmp_path):
 
 
 def test_a_rewound_run_has_each_check_once_in_tensorboard_too(tmp_path):
-    run = RunDir(tmp_path, args())
+    run = open_run(tmp_path)
     for step in (5, 10, 15):
         run.record(record(step))
     run.close()
-    run = RunDir(tmp_path, args())
+    run = open_run(tmp_path)
     run.rewind(10)
     run.record(record(15) | {"train_loss": 9.0})
     run.write_scalars(
@@ -287,12 +343,12 @@ def test_a_rewound_run_has_each_check_once_in_tensorboard_too(tmp_path):
 
 
 def test_a_run_that_could_not_start_takes_its_directory_away_and_no_other(tmp_path):
-    run = RunDir(tmp_path / "run", args())
+    run = open_run(tmp_path / "run")
     run.withdraw()
     run.close()
     assert not (tmp_path / "run").exists()
     enter(tmp_path / "run")
-    run = RunDir(tmp_path / "run", args())
+    run = open_run(tmp_path / "run")
     run.withdraw()
     run.close()
     assert files(tmp_path / "run") == ["args.json"]

@@ -494,7 +494,7 @@ MOMENTS = {
     "between the first line and the first checkpoint": (checkpoint, "save", 1, False, None),
     "between a later line and its checkpoint": (checkpoint, "save", 3, False, 10),
     "between the best checkpoint and the last": (os, "link", 3, True, None),
-    "while it writes the checkpoint": (os, "fsync", 2, False, 5),
+    "while it writes the checkpoint": (os, "fsync", 3, False, 5),
     "after the last check": (engine.Run, "save", 4, True, 20),
     "while it tests": (commands, "evaluate", 1, True, 20),
     "before it says that it is finished": (commands, "write_json", 1, False, 20),

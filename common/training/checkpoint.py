@@ -117,15 +117,17 @@ def load_published(
     """Load a state with published keys; every key is accounted for.
 
     The state of methods may be there or not, with and without the method (released checkpoints differ in it).
-    What does not begin with one of `only`, or begins with one of `fresh`, stays as it is. Raises UserError
-    naming what does not fit.
+    What does not begin with one of `only`, or begins with one of `fresh`, stays as it is; a part of which
+    nothing is taken may be missing as a whole, as in a first stage without a head. Raises UserError naming
+    what does not fit.
     """
     # The longest published prefix first: "module." would swallow "module.linear.".
     inverse = sorted(((theirs, ours) for ours, theirs in key_map), key=lambda pair: -len(pair[0]))
     theirs = renamed(state, tuple(inverse))
     ours = regressor.state_dict()
     wanted = {key for key in ours if not key.startswith(METHODS)}
-    missing = {key for key in wanted - theirs.keys() if key.startswith(only)}
+    parts = (*only, *{f"{key.partition('.')[0]}." for key in theirs})
+    missing = {key for key in wanted - theirs.keys() if key.startswith(parts)}
     extra = {key for key in theirs if not key.startswith(METHODS)} - wanted
     for what, keys in (("lacks", missing), ("holds the unknown", extra)):
         if keys:
@@ -134,11 +136,13 @@ def load_published(
             raise UserError(
                 f"{path}: {what} {', '.join(names[:3])}{more}: not a checkpoint of this model{hint}"
             )
-    taken = {k: v for k, v in theirs.items() if k in ours and k.startswith(only) and not k.startswith(fresh)}
-    for key, value in taken.items():
+    theirs = {key: value for key, value in theirs.items() if key in ours}
+    for key, value in theirs.items():
         here, there = tuple(ours[key].shape), tuple(value.shape)
         if here != there:
-            raise UserError(f"{path}: {key} has shape {there}, this model's has {here}{hint}")
+            name = next(iter(renamed({key: value}, key_map)))
+            raise UserError(f"{path}: {name} has shape {there}, this model's has {here}{hint}")
+    taken = {k: v for k, v in theirs.items() if k.startswith(only) and not k.startswith(fresh)}
     regressor.load_state_dict({**ours, **taken})
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.method import methods_of
 from common.settings import Running
 from common.training import checkpoint
 from common.training.engine import Run, State
@@ -51,8 +52,9 @@ def resume(run: Run) -> None:
 def restore_optimizer(run: Run, content: dict[str, Any], path: Path) -> None:
     """Load the optimizer's state; raises UserError if another optimizer's, or of other parameters."""
     if not same_kind(content["optimizer"], run.optimizer):
+        heads = [method.option() for method in methods_of(run.task) if "head" in method.roles]
         raise UserError(
-            f"{path}: its training was with another --optimizer or of other parameters; give it the same flags, "
+            f"{path}: its training was with another {' or '.join(['--optimizer', *heads])}; give it the same, "
             f"or start anew with --pretrained {path}"
         )
     run.optimizer.load_state_dict(content["optimizer"])
