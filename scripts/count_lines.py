@@ -24,7 +24,14 @@ CORE = ("common", "agedb-dir", "imdb-wiki-dir", "sts-b-dir", "nyud2-dir")
 SOURCE = (*CORE, "scripts", "benchmarks")
 # Training and evaluation of the four data sets: neither the resampling baselines nor methods of later papers.
 PAPER_METHODS = ("__init__", "criterion", "kernel", "reweight", "rrt", "smoothing")
-SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+SKIPPED = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}
 
 
 def files(*folders: str) -> list[Path]:
@@ -45,7 +52,11 @@ def docstring_lines(tree: ast.Module) -> set[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and ast.get_docstring(node):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and ast.get_docstring(node)
+            ):
                 lines |= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
     return lines
 
@@ -73,7 +84,9 @@ def counts() -> dict[str, int]:
     core = [path for path in files(*CORE) if is_core(path)]
     lengths = [length for path in files(*CORE) for length, _ in functions(path)]
     return {
-        "lines of code, training and evaluation of the four data sets": sum(code_lines(texts[p]) for p in core),
+        "lines of code, training and evaluation of the four data sets": sum(
+            code_lines(texts[p]) for p in core
+        ),
         "lines of code, all source": sum(map(code_lines, texts.values())),
         "functions over 40 lines in common and the data sets' folders": sum(n > 40 for n in lengths),
         "longest function there, in lines": max(lengths),
