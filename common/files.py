@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
+
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write the file atomically: after a crash it holds either the old content or the new."""
@@ -24,6 +26,19 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def check_writable(path: Path, flag: str) -> None:
+    """Raise UserError, naming the flag, if the file cannot be written; makes its folder, and leaves no file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        temporary.unlink()
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+    except OSError as error:
+        raise UserError(f"{flag} {path}: cannot be written ({error.strerror}); name another file") from error
 
 
 def write_json(path: Path, content: Any) -> None:

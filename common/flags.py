@@ -184,6 +184,13 @@ def number(kind: type, low: float, high: float = math.inf, *, odd: bool = False)
     return parse
 
 
+def part_of_name(text: str) -> str:
+    """Return what becomes part of a directory's name, as an argparse type."""
+    if "/" in text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} holds a slash, and is part of a directory's name")
+    return text
+
+
 def _limits(low: float, high: float) -> str:
     if high != math.inf:
         return f" from {low:g} to {high:g}"

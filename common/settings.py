@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.flags import POSITIVE, flag
+from common.flags import POSITIVE, flag, part_of_name
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Running:
 
     data_dir: Path | None = flag(None, "data folder (default: data/ of this repository)")
     store_root: Path = flag(Path("checkpoint"), "folder of all runs", identity=False)
-    store_name: str = flag("", "put into the run's name")
+    store_name: str = flag("", "put into the run's name", parse=part_of_name)
     seed: int = flag(0, "negative: a random one", "--seed", "--random_seed", low=-(2**63), high=2**63 - 1)
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps", identity=False)
     gpu: int | None = flag(None, "published form of --device cuda:N", identity=False)

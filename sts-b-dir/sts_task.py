@@ -14,7 +14,7 @@ from common.bins import Bins
 from common.cli import ROOT
 from common.datasets.standin import STANDIN, read_standin
 from common.files import digest
-from common.flags import Settings, flag
+from common.flags import Settings, flag, part_of_name
 from common.methods.criterion import CriterionFlags
 from common.metrics import Shots
 from common.settings import Running, Training
@@ -50,7 +50,7 @@ class TextFlags:
     max_vals: int = flag(100, "checks at most", low=1, grows=True)
     bucket_num: int = flag(50, "bins of LDS and FDS, over 0 to 5; FDS: one past the last bucket", low=1)
     bucket_start: int = flag(0, "FDS: first bucket", low=0)
-    suffix: str = flag("", "last part of the run's name")
+    suffix: str = flag("", "last part of the run's name", parse=part_of_name)
 
 
 def run_name(settings: Settings, methods: str) -> str:

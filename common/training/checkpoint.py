@@ -6,6 +6,8 @@ import os
 import pickle
 import re
 import shutil
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,8 @@ def load(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
+    if zipfile.is_zipfile(path):
+        check_sums(path)
     try:
         with torch.serialization.safe_globals(NUMBERS):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -85,6 +89,19 @@ def load(path: Path | str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def check_sums(path: Path) -> None:
+    """Raise UserError if a byte of a checkpoint has changed since it was written; torch itself does not look."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+        damaged = str(error)
+    if damaged is not None:
+        raise UserError(
+            f"{path}: is damaged ({damaged}); name another one, or start its run over with --overwrite"
+        )
 
 
 def state_of(content: Mapping[str, Any], path: Path | str) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ import torch
 
 from common import cli
 from common.errors import UserError
-from common.files import digest, write_json
+from common.files import check_writable, digest, write_json
 from common.flags import Settings
 from common.method import Method, choose_methods, methods_of
 from common.report import shot_text, start_logging, stop_logging
@@ -78,6 +78,13 @@ def run(task: Task, settings: Settings) -> int:
     running = settings[Running]
     methods = choose_methods(task, settings)
     path = running.store_root / named(task, settings, methods)
+    if running.metrics_json is not None:
+        check_writable(running.metrics_json, "--metrics_json")
+    if running.overwrite and running.resume and Path(running.resume).resolve().parent == path.resolve():
+        raise UserError(
+            f"--overwrite would replace the run that --resume names ({running.resume}); drop --overwrite to go on "
+            "with it, or copy the checkpoint elsewhere first"
+        )
     try:
         if running.evaluate:
             tested = running.eval_model or running.resume or path / "ckpt.best.pth.tar"
@@ -197,8 +204,4 @@ def report(result: dict[str, Any], task: Task, settings: Settings) -> None:
     log.info("Test of %s%s%s%s\n%s", result["checkpoint"], epoch, standin, selected, table)
     path = settings[Running].metrics_json
     if path is not None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, result)
-        except OSError as error:
-            raise UserError(f"--metrics_json {path}: cannot be written ({error.strerror})") from error
+        write_json(path, result)

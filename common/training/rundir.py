@@ -77,9 +77,18 @@ class RunDir:
         self._purge_from = step + 1
         if not self.history.exists():
             return
-        lines = self.history.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        lines = self.history.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        kept = [line for number, line in enumerate(whole, 1) if self._step_of(line, number) <= step]
         write_atomically(self.history, "".join(kept))
+
+    def _step_of(self, line: str, number: int) -> int:
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.history}, line {number}: is damaged; remove this line to go on, or start over with --overwrite"
+            ) from error
 
     def write_scalars(self, what: str, table: dict[str, dict], step: int, more: dict | None = None) -> None:
         """TensorBoard scalars of every metric and shot, as `val/mse/few`."""
@@ -150,7 +159,7 @@ class RunDir:
                     f"{settings.identity().get('data_dir')}); bring them back, choose another --store_name, or "
                     "--overwrite the run"
                 )
-            known = "data" in saved or not data
+            known = "data" in saved
             before = length(theirs)
             self._refuse_another(theirs, settings, before, moved=known)
             if length(settings).checks <= before.checks:
