@@ -618,7 +618,9 @@ def test_a_loss_that_is_not_finite_names_the_step(faces, capsys, tmp_path):
 def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(trained, faces, capsys, monkeypatch):
     argv = command(faces, flags_of("vanilla"))
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "learning_rates", lambda training, regressor, epoch, epochs: [1e-3, 1e30][epoch:][:1])
+        patch.setattr(
+            engine, "learning_rates", lambda training, regressor, epoch, epochs: [1e-3, 1e30][epoch:][:1]
+        )
         assert call(argv) == 1
     last = run_dir(argv) / "ckpt.pth.tar"
     error = capsys.readouterr().err
