@@ -303,7 +303,7 @@ MOMENTS = {  # where it resumes
     "in the middle of an epoch": (engine.Run, "step", 5, 3),
     "in the middle of the statistics of FDS": (FDS, "collect", 3, 3),
     "between the statistics and the check": (FDS, "update", 2, 3),
-    "while it writes the checkpoint": (os, "fsync", 3, 6),
+    "while it writes the checkpoint": (os, "fsync", 4, 6),
 }
 
 
