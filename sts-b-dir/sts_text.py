@@ -225,6 +225,8 @@ def _vector(line: bytes, dim: int) -> torch.Tensor:
 class PairSplit:
     """A `common.task.Split` of sentence pairs: batches of both sentences, stacked, padded to the longest."""
 
+    augments = False  # text has no augmentation
+
     def __init__(
         self, first: Ids, second: Ids, labels: np.ndarray, weights: np.ndarray | None = None
     ) -> None:
