@@ -246,3 +246,10 @@ def test_what_cannot_be_is_refused(tmp_path, capsys, flags, message):
 def test_shapes_that_would_broadcast_are_refused(labels, preds):
     with pytest.raises(ValueError, match="differ in shape"):
         conr_loss(torch.zeros(4, 2), torch.zeros(labels), torch.zeros(preds))
+
+
+def test_half_precision_around_it_changes_nothing():
+    features, labels = torch.randn(8, 4), torch.tensor([30.0, 30, 31, 50, 50, 51, 70, 70])[:, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = conr_loss(features, labels, torch.ones(8, 1))
+    assert loss == conr_loss(features, labels, torch.ones(8, 1)) > 0

@@ -107,3 +107,15 @@ def test_wired_as_proven(tmp_path, shape):
 )
 def test_what_cannot_be_is_refused(tmp_path, capsys, flags, message):
     assert message in refusal(lambda: toy_run(tmp_path, f"--ranksim {flags}"), capsys)
+
+
+def test_half_precision_around_it_changes_nothing():
+    found = []
+    for enabled in (False, True):
+        features = torch.randn(16, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = ranksim_loss(features, torch.arange(16.0), weight=100.0)
+        loss.backward()
+        found.append((loss.detach(), features.grad))
+    assert found[0][0] == found[1][0] > 0
+    assert torch.equal(found[0][1], found[1][1])
