@@ -120,6 +120,7 @@ def image_task(name: str, title: str, *, bucket_start: int, source: str) -> Task
             "dataset": name.replace("-", "_"), "lr": 1e-3, "batch_size": 256, "loss": "l1", "schedule": (60, 80),
         },
         key_map=(("head.", "module.linear."), ("encoder.", "module.")),
+        metrics=("mae", "mse", "gm", "bmae"),
         method_prefix="module.",
         pretrained=("encoder.", "methods.smoothing."),  # published: every key but the head's
         checkpoint_hint="; its sizes follow --model, those of FDS --bucket_start and --bucket_num",
