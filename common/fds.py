@@ -19,7 +19,7 @@ class FDS(nn.Module):
     An epoch goes: `smooth` on every training batch; then `update_last_epoch_stats(epoch)`, which smooths the
     statistics held so far over the buckets (eqs. 2, 3); then the statistics of this epoch's features, by
     `update_running_stats(features, labels, epoch)` at once or by `collect` for each batch and one
-    `update(epoch)`. So calibration in epoch e uses statistics of epochs up to e - 2 (FACTS F2).
+    `update(epoch)`. So calibration in epoch e uses statistics of epochs up to e - 2 (docs/differences.md, FDS 2).
 
     Features are `(N, C)` with labels `(N,)` or `(N, 1)`, or maps `(N, C, H, W)` with labels `(N, 1, H, W)`.
     The buckets are the bins `bucket_start` … `bucket_num - 1` of `bins` (without `bins`: whole numbers); a
@@ -30,12 +30,12 @@ class FDS(nn.Module):
         momentum: of the running statistics; None weighs each update by its share of all samples so far.
         clip: bounds of the variance ratio in the calibration.
         empty: what a bucket without a sample in an update becomes: "keep" its statistics, or "fill" them
-            from its neighbours as the published STS-B code does (FACTS F6).
+            from its neighbours as the published STS-B code does (FDS 6).
         variant: "paper" whitens with the same epoch's statistics that were smoothed and takes statistics of
             raw features; "released" whitens with statistics one update newer, as the published age and STS-B
-            code does in effect (FACTS F1), and its caller takes statistics of calibrated features (F3).
+            code does in effect (FDS 1), and its caller takes statistics of calibrated features (FDS 3).
         guard: what stays uncalibrated where a variance is 0: the "dimension", or the whole "bucket", as in
-            the released depth code.
+            the released depth code (FDS 10).
 
     Raises:
         ValueError: an unknown variant, `empty` or `guard`, a bad kernel, or fewer buckets than the kernel reflects.
@@ -176,7 +176,7 @@ class FDS(nn.Module):
                 new = self._filled(new, count.squeeze(1) == 0)
             running.copy_(new)
         if self.variant == "released" and int(self.epoch) > self.begun:
-            # The published buffers of the last epoch are the running ones under another name (FACTS F1).
+            # The published buffers of the last epoch are the running ones under another name (FDS 1).
             self.running_mean_last_epoch.copy_(self.running_mean)
             self.running_var_last_epoch.copy_(self.running_var)
 

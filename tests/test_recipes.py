@@ -120,7 +120,7 @@ def test_a_second_stage_starts_from_the_row_that_it_names_with_fds_where_it_has_
 
 
 def test_on_age_rrt_is_30_epochs_at_a_tenth_of_the_rate():
-    """FACTS, "Losses, selection, two-stage"."""
+    """The paper's second stage (docs/differences.md, RRT 3)."""
     for name in ("agedb-paper", "imdb-wiki-paper"):
         args, _ = parsed(TABLES[name].cell("RRT", 0))
         assert (args.epoch, args.lr, args.reweight) == (30, 1e-4, "inverse")
