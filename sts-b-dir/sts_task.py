@@ -140,6 +140,7 @@ TASK = Task(
     name="sts-b",
     title="STS-B-DIR",
     unit="pair",
+    label_name="similarity score",
     load=load,
     build=build,
     run_name=run_name,
