@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from common.bins import Bins
+from common.fds_maps import CalibrateMaps
 from common.lds import get_lds_kernel_window
 
-VARIANTS = ("paper", "released")
-
-
-class _CalibrateMaps(torch.autograd.Function):
-    """`features * scale[bucket] + shift[bucket]` on maps `(N, C, H, W)`, one after the other.
-
-    The tables of all maps at once would be twice as large as the features, and autograd would keep one.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, features: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, bucket: torch.Tensor
-    ) -> torch.Tensor:
-        ctx.save_for_backward(scale, bucket)
-        scale, shift, out = scale.T.contiguous(), shift.T.contiguous(), torch.empty_like(features)
-        for one, its_bucket, calibrated in zip(features, bucket, out, strict=True):
-            by, to = (table.index_select(1, its_bucket).view_as(one) for table in (scale, shift))
-            torch.addcmul(to, one, by, out=calibrated)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        scale, bucket = ctx.saved_tensors
-        scale, out = scale.T.contiguous(), torch.empty_like(grad)
-        for one, its_bucket, product in zip(grad, bucket, out, strict=True):
-            torch.mul(one, scale.index_select(1, its_bucket).view_as(one), out=product)
-        return out, None, None, None
+VARIANTS, EMPTY, GUARDS = ("paper", "released"), ("keep", "fill"), ("dimension", "bucket")
 
 
 class FDS(nn.Module):
@@ -98,17 +71,18 @@ class FDS(nn.Module):
     ) -> None:
         super().__init__()
         buckets = bucket_num - bucket_start
-        if variant not in VARIANTS:
-            raise ValueError(f"variant {variant!r} is neither 'paper' nor 'released'")
-        if empty not in ("keep", "fill"):
-            raise ValueError(f"empty {empty!r} is neither 'keep' nor 'fill'")
+        for name, value, choices in (
+            ("variant", variant, VARIANTS),
+            ("empty", empty, EMPTY),
+            ("guard", guard, GUARDS),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} {value!r} is none of {', '.join(choices)}")
         if buckets <= ks // 2:
             raise ValueError(f"{buckets} buckets are too few for a kernel of size {ks}: use a smaller one")
         self.feature_dim, self.buckets = feature_dim, buckets
         self.bucket_num, self.bucket_start = bucket_num, bucket_start
         self.start_update, self.start_smooth = start_update, start_smooth
-        if guard not in ("dimension", "bucket"):
-            raise ValueError(f"guard {guard!r} is neither 'dimension' nor 'bucket'")
         self.momentum, self.clip, self.empty, self.variant, self.guard = momentum, clip, empty, variant, guard
         self.bins = bins if bins is not None else Bins.integers(0, bucket_num - 1)
         window = torch.from_numpy(get_lds_kernel_window(kernel, ks, sigma)).float()
@@ -141,7 +115,7 @@ class FDS(nn.Module):
         bucket = self._bucket(labels)
         if features.dim() == 2:
             return torch.addcmul(shift[bucket], features, scale[bucket])
-        return _CalibrateMaps.apply(features, scale, shift, bucket.view(len(features), -1))
+        return CalibrateMaps.apply(features, scale, shift, bucket.view(len(features), -1))
 
     def update_last_epoch_stats(self, epoch: int) -> None:
         """Smooth the running statistics over the buckets, once for each epoch after `start_update`."""

@@ -185,6 +185,8 @@ class Task:
     metrics: tuple[str, ...] = ("mae", "mse", "gm")  # of metrics.json
     table: tuple[str, ...] = ("mae", "gm")  # of the table that a person reads
     counted: str = "samples"  # what shots count
+    label_name: str = "label"  # what a label is, for the axes of pictures
+    label_unit: str = ""  # of a label: "years"; empty where it has none
     evaluator: Callable[[Task, Split, Data], Evaluator] | None = None  # None: a prediction for each sample
     model_name: Callable[[Settings], str] | None = None  # `model` of a checkpoint; None: the task's name
     published: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # more keys of a checkpoint

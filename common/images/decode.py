@@ -7,14 +7,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from common.errors import RunFailed, UserError
 from common.report import Progress
-from common.task import Draw
+
+if TYPE_CHECKING:
+    from common.task import Draw  # loads torch, which preparing data needs not
 
 S = TypeVar("S")
 T = TypeVar("T")

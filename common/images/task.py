@@ -12,13 +12,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torchvision
 from torch import nn
 
 from common.bins import Bins
 from common.datasets.faces import LAST_AGE, LIMITS, label_bins
-from common.datasets.standin import STANDIN, read_standin
+from common.datasets.standin import STANDIN, Standin, read_standin
 from common.errors import UserError
 from common.flags import POSITIVE, Settings, flag
 from common.images.augment import PADDING
@@ -110,6 +111,8 @@ def image_task(name: str, title: str, *, bucket_start: int, source: str) -> Task
         name=name,
         title=title,
         unit="image",
+        label_name="age",
+        label_unit="years",
         load=load,
         build=build,
         run_name=run_name,
@@ -120,6 +123,7 @@ def image_task(name: str, title: str, *, bucket_start: int, source: str) -> Task
             "dataset": name.replace("-", "_"), "lr": 1e-3, "batch_size": 256, "loss": "l1", "schedule": (60, 80),
         },
         key_map=(("head.", "module.linear."), ("encoder.", "module.")),
+        metrics=("mae", "mse", "gm", "bmae"),
         method_prefix="module.",
         pretrained=("encoder.", "methods.smoothing."),  # published: every key but the head's
         checkpoint_hint="; its sizes follow --model, those of FDS --bucket_start and --bucket_num",
@@ -166,16 +170,21 @@ def load_images(settings: Settings, hint: str, bucket_start: int) -> Data:
     )
     labels = splits["train"].labels
     bins = label_bins(labels, own.bin_width, own.label_min, own.label_max)
-    # LDS and re-weighting pool ages above 120; the published shots count every age by itself.
-    shot_bins = Bins.integers(0, int(LIMITS[1])) if bins == AGES else bins
     standin = read_standin(folder)
-    many = first_given(own.many_above, standin.many_above, MANY_ABOVE)
-    few = first_given(own.few_below, standin.few_below, FEW_BELOW)
-    shots = Shots(shot_bins, shot_bins.counts(labels), many, few)
+    shots = shots_of(own, labels, bins, standin)
     buckets = choose_buckets(own, bins, bucket_start, int(bins.index(labels).max()))
     return Data(
         splits["train"], splits["val"], splits["test"], bins, shots, buckets=buckets, standin=standin.note
     )
+
+
+def shots_of(own: ImageFlags, labels: np.ndarray, bins: Bins, standin: Standin) -> Shots:
+    """Return the shots that training labels define, with thresholds of the flags, the stand-in, or the paper."""
+    # LDS and re-weighting pool ages above 120; the published shots count every age by itself.
+    shot_bins = Bins.integers(0, int(LIMITS[1])) if bins == AGES else bins
+    many = first_given(own.many_above, standin.many_above, MANY_ABOVE)
+    few = first_given(own.few_below, standin.few_below, FEW_BELOW)
+    return Shots(shot_bins, shot_bins.counts(labels), many, few)
 
 
 def first_given(*values: float | None) -> float:
