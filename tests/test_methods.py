@@ -26,11 +26,11 @@ from common.training.regressor import build_regressor, set_up
 
 
 def ways_to_ask(kind):
-    """The command lines that ask for a method: its first flag, with each of its choices."""
+    """The command lines that ask for a method: its first flag, with each of its choices, or 1."""
     name, how = next(iter(field_flags(kind.Flags).items()))
     if type_of(kind.Flags, name)[0] is bool:
         return [kind.option()]
-    return [f"{kind.option()} {choice}" for choice in how.choices if choice != "none"]
+    return [f"{kind.option()} {choice}" for choice in how.choices or ("1",) if choice != "none"]
 
 
 CASES = [
