@@ -61,7 +61,10 @@ class Prediction(NamedTuple):
 
 
 class Split(Protocol):
-    """One split of a data set. Batches depend on the draws alone, so a resumed run sees the same ones."""
+    """One split of a data set. Batches depend on the draws alone, so a resumed run sees the same ones.
+
+    A split may have `names` as well, a column of `predictions.csv` and its value for each sample: ("path", paths).
+    """
 
     @property
     def labels(self) -> np.ndarray | None:

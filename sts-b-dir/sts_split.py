@@ -46,6 +46,11 @@ class PairSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def names(self) -> tuple[str, range]:
+        """What names each pair in `predictions.csv`: its row in the TSV, from 1 after the header."""
+        return "row", range(1, len(self) + 1)
+
     def weighted(self, weights: np.ndarray) -> PairSplit:
         """Return this split with weights of the loss, float32 `(N,)`."""
         other = copy.copy(self)
