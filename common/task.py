@@ -47,6 +47,11 @@ class Batch(NamedTuple):
     weights: torch.Tensor | None
     valid: torch.Tensor | None = None
 
+    def first(self, number: int) -> Batch:
+        """Return the first rows; the inputs must be a tensor with a row for each target."""
+        weights, valid = (None if part is None else part[:number] for part in (self.weights, self.valid))
+        return Batch(self.inputs[:number], self.targets[:number], weights, valid)
+
 
 class Prediction(NamedTuple):
     """What a head predicts, in label units: the mean `(n, 1)` or `(n, 1, H, W)`, and a distribution where it
@@ -77,6 +82,11 @@ class Split(Protocol):
     @property
     def lengths(self) -> np.ndarray | None:
         """Cost of each sample, for batches of like length; None where all are equal."""
+
+    @property
+    def augments(self) -> bool:
+        """Whether batches with `augment` differ from those without."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ Ids = Sequence[Sequence[int]]  # word indices, sentence by sentence
 
 class PairSplit:
     """A `common.task.Split` of sentence pairs: batches of both sentences, stacked, padded to the longest."""
+
+    augments: ClassVar[bool] = False
 
     def __init__(
         self, first: Ids, second: Ids, labels: np.ndarray, weights: np.ndarray | None = None

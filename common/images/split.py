@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class FaceSplit:
     padding: int = PADDING
     weights: np.ndarray | None = None
     lengths: None = None
+    augments: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.labels)
