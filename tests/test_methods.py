@@ -126,7 +126,11 @@ def test_an_empty_shot_does_not_crash(tmp_path, shape, flags, first_stage):
     task = toy.replace(toy.KINDS[shape], load=load_without_many)
     settings = settings_of(tmp_path, shape, flags, first_stage)
     assert command.run(task, settings) == 0
-    assert toy.history(tmp_path / "run")[-1]["val"]["many"] == {"n": 0, "mae": None, "mse": None}
+    table = toy.history(tmp_path / "run")[-1]["val"]
+    if any(method.needs.outputs is False for method in choose_methods(task, settings)):
+        assert table == {}  # without a head there is nothing to validate
+    else:
+        assert table["many"] == {"n": 0, "mae": None, "mse": None}
 
 
 # What a method may bring
