@@ -165,6 +165,8 @@ TASK = Task(
     name="nyud2",
     title="NYUD2-DIR",
     unit="image",
+    label_name="depth",
+    label_unit="m",
     load=load,
     build=build,
     run_name=run_name,
@@ -191,5 +193,6 @@ TASK = Task(
     counted="pixels",
     evaluator=DepthMetrics,
     model_name=lambda settings: settings[DepthFlags].model,
+    epoch_offset=1,
     published=published,
 )  # fmt: skip

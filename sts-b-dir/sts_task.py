@@ -140,6 +140,7 @@ TASK = Task(
     name="sts-b",
     title="STS-B-DIR",
     unit="pair",
+    label_name="similarity score",
     load=load,
     build=build,
     run_name=run_name,
@@ -162,7 +163,7 @@ TASK = Task(
     target_scale=5.0,
     focal_beta=20.0,
     select=lambda settings: "mse",
-    metrics=("mse", "mae", "gm_nonzero", "pearson", "spearman"),
+    metrics=("mse", "mae", "gm_nonzero", "pearson", "spearman", "bmse"),
     table=("mse", "pearson"),
     checkpoint_hint="; word rows follow the vocabulary of all three splits (--data_dir), the other sizes "
     "follow --d_word, --d_hid and --n_layers_enc",

@@ -53,7 +53,7 @@ def faces(tmp_path_factory):
 
 
 def flags_of(name):
-    """FDS first acts in the third epoch (FACTS F2)."""
+    """FDS first acts in the third epoch (docs/differences.md, FDS 2)."""
     return f"{COMBINATIONS[name]} --epoch {epochs(name)}"
 
 
@@ -575,7 +575,7 @@ def test_rrt_trains_a_fresh_head_on_a_frozen_encoder(trained, faces, starts, cap
     for key in encoder:
         assert torch.equal(before[key], after[key]), key
     moved = [key for key in before if key.endswith(("running_mean", "running_var"))]
-    assert all(not torch.equal(before[key], after[key]) for key in moved), "as published (FACTS, RRT)"
+    assert all(not torch.equal(before[key], after[key]) for key in moved), "as published (RRT 1)"
     [(step, moments, _, start)] = starts
     assert (step, moments) == (0, {})
     for part in ("weight", "bias"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class RunDir:
-    """The directory of a run, locked for one process; the file names are the contract of DESIGN.
+    """The directory of a run, locked for one process; other programs read its files by their names.
 
     Raises UserError if the directory holds a run of another configuration, is in use, or is no run at all.
     """

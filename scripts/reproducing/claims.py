@@ -154,8 +154,10 @@ def _of_samples(frame: pd.DataFrame, metric: str) -> np.ndarray:
         "mse": [error**2],
         "gm": [np.log(np.maximum(error, TINY))],
         "pearson": [p, y, p * p, y * y, p * y],
-    }[metric]
-    return np.stack([np.ones_like(p), *columns], axis=1)
+    }
+    if metric in frame:  # each sample's value is there, as NLL's is
+        columns[metric] = [frame[metric].to_numpy(float)]
+    return np.stack([np.ones_like(p), *columns[metric]], axis=1)
 
 
 def _of_bins(frame: pd.DataFrame, metric: str) -> np.ndarray:
@@ -179,6 +181,7 @@ MOMENTS: dict[str, Metric] = {
     "mse": _mean_of,
     "gm": lambda sums: np.exp(_mean_of(sums)),
     "pearson": _pearson,
+    "nll": _mean_of,
     "rmse": lambda sums: np.sqrt(_mean_of(sums)),
     "delta1": _mean_of,
 }
