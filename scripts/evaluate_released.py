@@ -58,9 +58,8 @@ def released(folder: Path, table: Path = PUBLISHED) -> list[Released]:
 
     names = {load_task(name).title: name for name in task_names()}
     found = []
-    for (title, method, metric), rows in pd.read_csv(table).groupby(
-        ["dataset", "method", "metric"], sort=False
-    ):
+    for key, rows in pd.read_csv(table).groupby(["dataset", "method", "metric"], sort=False):
+        title, method, metric = map(str, key)
         # "SQINV + LDS + FDS" was trained with --lds --fds.
         parts = [part.lower() for part in method.split(" + ") if part in ("LDS", "FDS")]
         name = "-".join([names[title], *parts])
@@ -69,7 +68,7 @@ def released(folder: Path, table: Path = PUBLISHED) -> list[Released]:
     return found
 
 
-def evaluate(one: Released, more: Sequence[str]) -> dict[str, float]:
+def evaluate(one: Released, more: Sequence[str]) -> dict[str, float | None]:
     """Return our test numbers by shot; raises RunFailed, with its output, if the command fails."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "metrics.json"
@@ -90,7 +89,8 @@ def compared(one: Released, ours: dict[str, float | None]) -> bool:
     limit, good = LIMITS[one.metric], True
     print(f"  {one.metric:<10}{'ours':>10}{'theirs':>10}{'difference':>12}")
     for shot, theirs in one.numbers.items():
-        mine = float("nan") if ours[shot] is None else ours[shot]
+        value = ours[shot]
+        mine = float("nan") if value is None else value
         close = abs(mine - theirs) <= limit
         verdict = "" if close else f"   more than {limit:g}"
         print(f"  {HEADINGS[shot]:<10}{mine:>10.3f}{theirs:>10.3f}{mine - theirs:>+12.3f}{verdict}")

@@ -150,7 +150,7 @@ def _open(base: Path, shape: Shape) -> Found | None:
 
 def _facts(base: Path) -> dict[str, Any]:
     """Return the content of KEY.json; that of a cache without rows if it is damaged."""
-    saved: Any = read_json(Path(f"{base}.json"))
+    saved = read_json(Path(f"{base}.json")) or {}
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
         bad = {int(row): str(reason) for row, reason in saved["bad"].items()}
         return {"rows": int(saved["rows"]), "crc32": int(saved["crc32"]), "bad": bad}
@@ -216,7 +216,7 @@ def _fill(
             facts["bad"][facts["rows"]] = row.reason
         pixels = blank if isinstance(row, BadImage) else row
         stream.write(pixels)
-        facts |= {"rows": facts["rows"] + 1, "crc32": zlib.crc32(pixels.tobytes(), facts["crc32"])}
+        facts |= {"rows": facts["rows"] + 1, "crc32": zlib.crc32(pixels.data, facts["crc32"])}
         if facts["rows"] % CHUNK == 0 or facts["rows"] == len(files):
             stream.flush()
             os.fsync(stream.fileno())

@@ -82,10 +82,11 @@ def from_buffers(run: FinishedRun, training: TrainingLabels) -> tuple[Statistics
         )
     samples = found["num_samples_tracked"]
     where = samples, training.bins, last_bucket(run.settings, training) - len(samples)
-    return tuple(
+    running, smoothed = (
         Statistics(found[f"{kind}_mean_last_epoch"], found[f"{kind}_var_last_epoch"], *where)
         for kind in ("running", "smoothed")
     )
+    return running, smoothed
 
 
 def last_bucket(settings: Settings, training: TrainingLabels) -> int:
@@ -114,7 +115,9 @@ def from_training_set(run: FinishedRun, name: str, folder: Path) -> Statistics:
 def collect(regressor: Regressor, task: Task, data: Data, batch_size: int, name: str) -> Statistics:
     """Compute mean and variance of the features of each bin, in memory of O(bins x C)."""
     split, device = data.statistics or data.train, next(regressor.parameters()).device
-    fds = FDS(regressor.encoder.feature_dim, data.bins.num, 0, ks=1, bins=data.bins).to(device)
+    dim = regressor.encoder.feature_dim
+    assert isinstance(dim, int)
+    fds = FDS(dim, data.bins.num, 0, ks=1, bins=data.bins).to(device)
     with Progress(len(split), task.unit, f"features of {name}") as progress:
         for batch in split.batches(evaluation_draws(split, batch_size), augment=False, device=device):
             fds.collect(regressor.encoder(batch.inputs), batch.targets)

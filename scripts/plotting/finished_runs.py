@@ -26,7 +26,6 @@ from common.training.command import settings_of
 from common.training.rundir import saved_settings
 
 NOT_A_METHOD = {"seed", "pretrained", "data_dir", "store_name", "suffix"}  # never part of a name
-WRITTEN = {"args.json": set(), "metrics.json": {"dataset", "shots"}}  # by a finished run, and read here
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,18 @@ def read_run(folder: Path) -> FinishedRun:
     if not (folder / "args.json").is_file():
         what = "is no run (no args.json)" if folder.is_dir() else "there is no such folder"
         raise UserError(f"{folder}: {what}; a run is a folder that train.py wrote")
-    content = {name: read_json(folder / name) for name in WRITTEN}
-    for name, parts in WRITTEN.items():
-        if not isinstance(content[name], dict) or not parts <= content[name].keys():
-            raise UserError(f"{folder}: is not finished (no whole {name}); give its train.py command again")
-    result = content["metrics.json"]
+    _read_whole(folder / "args.json")
+    result = _read_whole(folder / "metrics.json", "dataset", "shots")
     settings = saved_settings(folder / "args.json", default_settings(load_task(result["dataset"])))
     return FinishedRun(folder, settings, result, folder / "predictions.csv")
+
+
+def _read_whole(file: Path, *keys: str) -> dict[str, Any]:
+    """Return the content of a file of a finished run; raises UserError if it lacks one of the keys."""
+    content = read_json(file)
+    if isinstance(content, dict) and content.keys() >= set(keys):
+        return content
+    raise UserError(f"{file.parent}: is not finished (no whole {file.name}); give its train.py command again")
 
 
 def kept_run(cell: Cell) -> FinishedRun | None:
