@@ -161,7 +161,7 @@ def test_metrics_json_is_the_contract(trained, faces):
 def test_predictions_csv_reproduces_the_metrics(trained, faces, name):
     path = trained(name)
     rows, shots = pd.read_csv(path / "predictions.csv"), read(path / "metrics.json")["shots"]
-    assert list(rows.columns) == ["label", "prediction", "shot"]
+    assert list(rows.columns) == ["label", "prediction", "shot", "path"]
     np.testing.assert_array_equal(rows["label"], labels_of(faces))
     for group in GROUPS[:4]:
         chosen = rows if group == "all" else rows[rows["shot"] == group]

@@ -135,7 +135,7 @@ def test_an_empty_shot_has_null_metrics_and_prints_a_dash(corpus, tmp_path, caps
 def test_predictions_reproduce_the_metrics(trained):
     path = trained("lds_fds")
     rows, shots = pd.read_csv(path / "predictions.csv"), read(path / "metrics.json")["shots"]
-    assert list(rows.columns) == ["label", "prediction", "shot"]
+    assert list(rows.columns) == ["label", "prediction", "shot", "row"]
     assert len(rows) == 40
     for shot in SHOTS:
         mine = rows if shot == "all" else rows[rows["shot"] == shot]

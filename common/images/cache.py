@@ -150,7 +150,7 @@ def _open(base: Path, shape: Shape) -> Found | None:
 
 def _facts(base: Path) -> dict[str, Any]:
     """Return the content of KEY.json; that of a cache without rows if it is damaged."""
-    saved = read_json(Path(f"{base}.json")) or {}
+    saved: Any = read_json(Path(f"{base}.json"))
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
         bad = {int(row): str(reason) for row, reason in saved["bad"].items()}
         return {"rows": int(saved["rows"]), "crc32": int(saved["crc32"]), "bad": bad}
@@ -180,11 +180,9 @@ def _write(base: Path, files: list[Path], shape: Shape, workers: int) -> Found:
         f" ({sum(file.stat().st_size for file in others) / 1e9:.1f} GB of others are there)" if others else ""
     )
     log.info("writing the image cache %s.npy, %.1f GB%s", base, math.prod(shape) / 1e9, taken)
-    facts = _facts(base) if partial.exists() else _facts(partial)
-    if not facts["rows"]:
-        Path(f"{base}.json").unlink(
-            missing_ok=True
-        )  # before the partial file is there: it tells of another one
+    if not partial.exists():
+        Path(f"{base}.json").unlink(missing_ok=True)  # it tells of an array that is gone
+    facts = _facts(base)
     try:
         with partial.open("r+b" if facts["rows"] else "wb") as stream:
             _fill(stream, facts, base, files, shape, workers)
@@ -214,9 +212,9 @@ def _fill(
     for row in reported(itertools.chain.from_iterable(chunks), "Caching images", len(files), start):
         if isinstance(row, BadImage):
             facts["bad"][facts["rows"]] = row.reason
-        pixels = blank if isinstance(row, BadImage) else row
+        pixels = (blank if isinstance(row, BadImage) else row).data
         stream.write(pixels)
-        facts |= {"rows": facts["rows"] + 1, "crc32": zlib.crc32(pixels.data, facts["crc32"])}
+        facts |= {"rows": facts["rows"] + 1, "crc32": zlib.crc32(pixels, facts["crc32"])}
         if facts["rows"] % CHUNK == 0 or facts["rows"] == len(files):
             stream.flush()
             os.fsync(stream.fileno())
@@ -233,6 +231,6 @@ def _verify(file: Path, modified: int, checksum: int) -> None:
     """Raise UserError if the pixels have changed since they were written; 1.5 GB/s where they are in memory."""
     images, crc = np.asarray(np.load(file, mmap_mode="r")), 0
     for row in reported(images, "Checking the image cache", len(images)):
-        crc = zlib.crc32(row, crc)
+        crc = zlib.crc32(row.data, crc)
     if crc != checksum:
         raise UserError(f"{file}: is damaged (its checksum is another); delete it, and it is written again")
