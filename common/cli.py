@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import logging
 import os
 import signal
@@ -121,6 +122,15 @@ def run_command(prog: str, command: Callable[[], int]) -> int:
     except (UserError, RunFailed) as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(
+            f"{prog}: error: the disk is full{where}; free some, then give the same command again",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print(f"{prog}: stopped; nothing is lost, the same command goes on", file=sys.stderr)
         return 130

@@ -32,7 +32,7 @@ def shot_text(shots: Mapping[str, Mapping[str, Any]], metrics: tuple[str, ...]) 
         arrow = "↑" if metric.higher_is_better else "↓"
         rows.append([f"{metric.heading} {arrow}", *(number(shots[group][metric.name]) for group in shots)])
     return "\n".join(
-        f"  {row[0]:<12}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in [header, *rows]
+        f"  {row[0]:<12}" + "".join(f" {cell:>9}" for cell in row[1:]) for row in [header, *rows]
     )
 
 

@@ -123,6 +123,7 @@ class Data:
         default_factory=dict
     )  # digests of what weights depend on: {"vocabulary": …}
     standin: str | None = None  # what stands in for the real data, in words; None on real data
+    name: str | None = None  # of a user's own data; None: the task's
     extra: Any = None  # what only the task's own `build` reads (a vocabulary, word vectors)
 
 
@@ -189,6 +190,7 @@ class Task:
     label_unit: str = ""  # of a label: "years"; empty where it has none
     evaluator: Callable[[Task, Split, Data], Evaluator] | None = None  # None: a prediction for each sample
     model_name: Callable[[Settings], str] | None = None  # `model` of a checkpoint; None: the task's name
+    epoch_offset: int = 0  # a published checkpoint of epoch e has seen e + this many epochs
     published: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # more keys of a checkpoint
 
 

@@ -193,5 +193,6 @@ TASK = Task(
     counted="pixels",
     evaluator=DepthMetrics,
     model_name=lambda settings: settings[DepthFlags].model,
+    epoch_offset=1,
     published=published,
 )  # fmt: skip

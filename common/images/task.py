@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +105,8 @@ def image_task(name: str, title: str, *, bucket_start: int, source: str) -> Task
         hint = "--dataset names the CSV in --data_dir"
         if own.dataset == name.replace("-", "_"):
             hint = f"{source}, or draw a stand-in with python scripts/make_standin.py {name}"
-        return load_images(settings, hint, bucket_start)
+        data = load_images(settings, hint, bucket_start)
+        return data if own.dataset == name.replace("-", "_") else replace(data, name=own.dataset)
 
     return Task(
         name=name,

@@ -185,20 +185,27 @@ def load(task: Task, settings: Settings) -> Data:
     """Load the data, and log a few lines on what they are."""
     data = task.load(settings)
     sizes = {"training": data.train, data.selected_on: data.val, "test": data.test}
-    log.info("%s: %s", task.name, ", ".join(f"{len(split):,} {name}" for name, split in sizes.items()))
+    log.info(
+        "%s: %s", data.name or task.name, ", ".join(f"{len(split):,} {name}" for name, split in sizes.items())
+    )
     if data.selected_on == "test":
         log.info("The best epoch is chosen on the TEST set, as in the paper: its test numbers are optimistic")
     if data.standin:
         log.info("STAND-IN, not the real data: %s", data.standin)
-    many, few = (f"{bound:,.10g}" for bound in (data.shots.many_above, data.shots.few_below))
+    many, few = map(rounded, (data.shots.many_above, data.shots.few_below))
     log.info("Shots: many above %s training %s in a bin, few below %s", many, task.counted, few)
     return data
+
+
+def rounded(bound: float) -> str:
+    """Return a shot threshold for people: whole from 100 on, else as short as it can be."""
+    return f"{bound:,.0f}" if bound >= 100 else f"{bound:.4g}"
 
 
 def report(result: dict[str, Any], task: Task, settings: Settings) -> None:
     """Log the test table, and write the result to `--metrics_json` too."""
     standin = f"\n  on a stand-in: {result['standin']}" if "standin" in result else ""
-    epoch = "" if result["epoch"] is None else f" (epoch {result['epoch']})"
+    epoch = "" if result["epoch"] is None else f" (epoch {result['epoch'] + task.epoch_offset})"
     selected = "\n  selected on the test set, as the paper did" if "selected_on" in result else ""
     table = shot_text(result["shots"], task.table) if result["shots"] else "  no head, so no test table"
     log.info("Test of %s%s%s%s\n%s", result["checkpoint"], epoch, standin, selected, table)
