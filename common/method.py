@@ -34,6 +34,7 @@ class Seen:
     outputs: torch.Tensor | None  # of the head; None without a head
     head: nn.Module | None
     epoch: int
+    extra: torch.Tensor | None = None  # the encoder's features of the `extra_views`, one view after the other
 
     def known(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Return outputs, targets in label units, and weights, of what is known of the batch.
@@ -53,11 +54,16 @@ class Needs:
     """What a method needs of the engine beside its hooks; None leaves the choice to others."""
 
     views: int | None = None  # random views of each sample in a batch
+    extra_views: int | None = (
+        None  # further views, seen as `Seen.extra` alone: no hook, no other loss acts on them
+    )
     drop_last: bool | None = None  # leave out an epoch's last batch if it is smaller
-    schedule: str | None = None  # "step" (--schedule) or "cosine"
+    # "step" (--schedule), "cosine", or what gives the factor of the rate in an epoch of a run of so many
+    schedule: str | Callable[[int, int], float] | None = None
     keep: str | None = None  # "best" or "last": the checkpoint that is tested
     eval_encoder: bool | None = None  # the encoder stays in eval mode
     fresh: tuple[str, ...] | None = None  # parts of the encoder that are not taken from --pretrained
+    outputs: bool | None = None  # True: it reads the head's outputs; False: it trains no head
 
 
 class Head(nn.Module):
@@ -86,6 +92,7 @@ class Method(nn.Module):
     gives_way: ClassVar[bool] = False  # leaves its role to another method, unless its flag was given
     order: ClassVar[int] = 100  # of its part in a run's name; hooks run in this order too
     rate: float | None = None  # the learning rate of its parameters; None: --lr
+    scheduled: ClassVar[bool] = True  # that rate falls with --schedule
     key_map: ClassVar[tuple[tuple[str, str], ...]] = ()  # (prefix here, published prefix) of its state
     implies: ClassVar[frozenset[str]] = frozenset()  # legend parts that its own label stands for
     needs: Needs = Needs()

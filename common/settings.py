@@ -48,6 +48,13 @@ class Running:
     )
     eval_model: str = flag("", "what --evaluate reads (default: this run's)", metavar="CKPT", identity=False)
     metrics_json: Path | None = flag(None, "write the test metrics here too", metavar="PATH", identity=False)
+    predictions: Path | None = flag(
+        None,
+        "with --evaluate: write the predictions here, as predictions.csv has them",
+        metavar="FILE",
+        identity=False,
+        when=lambda own: own.evaluate,
+    )
     log_file: str = flag("training.log", "log file in the run directory", identity=False)
     overwrite: bool = flag(False, "start over where this run has been before", identity=False)
     config: Path | None = flag(

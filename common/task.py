@@ -47,6 +47,11 @@ class Batch(NamedTuple):
     weights: torch.Tensor | None
     valid: torch.Tensor | None = None
 
+    def first(self, number: int) -> Batch:
+        """Return the first rows; the inputs must be a tensor with a row for each target."""
+        weights, valid = (None if part is None else part[:number] for part in (self.weights, self.valid))
+        return Batch(self.inputs[:number], self.targets[:number], weights, valid)
+
 
 class Prediction(NamedTuple):
     """What a head predicts, in label units: the mean `(n, 1)` or `(n, 1, H, W)`, and a distribution where it
@@ -61,7 +66,10 @@ class Prediction(NamedTuple):
 
 
 class Split(Protocol):
-    """One split of a data set. Batches depend on the draws alone, so a resumed run sees the same ones."""
+    """One split of a data set. Batches depend on the draws alone, so a resumed run sees the same ones.
+
+    A split may have `names` as well, a column of `predictions.csv` and its value for each sample: ("path", paths).
+    """
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -74,6 +82,11 @@ class Split(Protocol):
     @property
     def lengths(self) -> np.ndarray | None:
         """Cost of each sample, for batches of like length; None where all are equal."""
+
+    @property
+    def augments(self) -> bool:
+        """Whether batches with `augment` differ from those without."""
+        ...
 
     def __len__(self) -> int: ...
 

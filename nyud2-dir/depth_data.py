@@ -9,7 +9,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -81,6 +81,7 @@ class DepthSplit:
     weights: np.ndarray | None = None
     labels: None = None  # depth is read with its image
     lengths: None = None
+    augments: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ Ids = Sequence[Sequence[int]]  # word indices, sentence by sentence
 
 class PairSplit:
     """A `common.task.Split` of sentence pairs: batches of both sentences, stacked, padded to the longest."""
+
+    augments: ClassVar[bool] = False
 
     def __init__(
         self, first: Ids, second: Ids, labels: np.ndarray, weights: np.ndarray | None = None
@@ -45,6 +47,11 @@ class PairSplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def names(self) -> tuple[str, range]:
+        """What names each pair in `predictions.csv`: its row in the TSV, from 1 after the header."""
+        return "row", range(1, len(self) + 1)
 
     def weighted(self, weights: np.ndarray) -> PairSplit:
         """Return this split with weights of the loss, float32 `(N,)`."""

@@ -20,9 +20,9 @@ from common.errors import RunFailed, UserError
 from common.flags import field_flags, flag, type_of
 from common.method import Head, Method, Needs, all_methods, choose_methods, combined_needs, legend
 from common.settings import Training
-from common.task import Prediction
+from common.task import Batch, Prediction
 from common.training import checkpoint, command, engine
-from common.training.regressor import build_regressor, set_up
+from common.training.regressor import Regressor, build_regressor, set_up
 
 
 def ways_to_ask(kind):
@@ -126,7 +126,11 @@ def test_an_empty_shot_does_not_crash(tmp_path, shape, flags, first_stage):
     task = toy.replace(toy.KINDS[shape], load=load_without_many)
     settings = settings_of(tmp_path, shape, flags, first_stage)
     assert command.run(task, settings) == 0
-    assert toy.history(tmp_path / "run")[-1]["val"]["many"] == {"n": 0, "mae": None, "mse": None}
+    table = toy.history(tmp_path / "run")[-1]["val"]
+    if any(method.needs.outputs is False for method in choose_methods(task, settings)):
+        assert table == {}  # without a head there is nothing to validate
+    else:
+        assert table["many"] == {"n": 0, "mae": None, "mse": None}
 
 
 # What a method may bring
@@ -238,6 +242,55 @@ def test_a_method_brings_views_in_whole_batches(brings):
     brings(losses=losses, needs=Needs(views=2, drop_last=True))
     assert len(seen_labels) == 20
     assert all(seen_labels)
+
+
+def test_extra_views_are_seen_as_features_and_by_nothing_else(brings):
+    shapes, means = [], []
+
+    def losses(self, seen):
+        shapes.append((len(seen.batch.targets), len(seen.outputs), len(seen.features), len(seen.extra)))
+        means.append(seen.extra.detach().mean().item())
+        return {"pull": seen.extra.square().mean()}
+
+    brings(losses=losses, needs=Needs(extra_views=2))
+    assert set(shapes) == {(8, 8, 8, 16), (2, 2, 2, 4)}  # 50 samples in batches of 8
+    assert len(shapes) == len(set(means)) == 20
+
+
+def test_batch_norm_of_the_others_does_not_see_extra_views():
+    class Normed(nn.Module):
+        feature_dim = 3
+
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            return self.norm(x)
+
+    kind = type("Scratch", (Scratch,), {"needs": Needs(extra_views=1)})
+    with_extra = kind.__new__(kind)
+    nn.Module.__init__(with_extra)
+    seen = []
+    with_extra.losses = lambda one: seen.append(one) or {"none": one.raw.sum()}
+    inputs = torch.randn(8, 3)
+    batch = Batch(inputs, torch.zeros(8, 1), None)
+    Regressor(Normed(), nn.Linear(3, 1), [with_extra]).train()(batch, 0)
+    assert torch.equal(seen[0].raw, Normed().train()(inputs[:4]))
+    assert torch.equal(seen[0].extra, Normed().train()(inputs[4:]))
+
+
+@pytest.mark.parametrize(("scheduled", "rate"), [(True, 0.005), (False, 0.5)])
+def test_the_rate_of_a_method_may_stay(brings, scheduled, rate):
+    def build(self, dim, data):
+        self.noise = nn.Parameter(torch.ones(()))
+
+    def losses(self, seen):
+        return {"noise": self.noise**2}
+
+    path = brings("--scratch --schedule 1 2", build=build, losses=losses, rate=0.5, scheduled=scheduled)
+    groups = checkpoint.load(path / "ckpt.pth.tar")["optimizer"]["param_groups"]
+    assert [group["lr"] for group in groups] == pytest.approx([0.0005, rate])
 
 
 def test_the_last_epoch_may_be_kept_and_the_schedule_be_a_cosine(brings):

@@ -29,6 +29,8 @@ class ToyFlags:
 class Vectors:
     """A split of N(0, 1) vectors whose label, 0 to 9, is linear in them; remembers what was asked of it."""
 
+    augments = False
+
     def __init__(self, n, seed, lengths=None):
         rng = np.random.default_rng(seed)
         self.x = torch.tensor(rng.normal(size=(n, 3)), dtype=torch.float32)
@@ -105,6 +107,18 @@ def history(path):
 
 
 # --- The same task on other shapes of data, so that a method meets each of them
+
+
+class Augmented(Vectors):
+    """Vectors with random views."""
+
+    augments = True
+
+    def batches(self, draws, *, augment, device):
+        for draw in draws:
+            for batch in super().batches([draw], augment=augment, device=device):
+                noise = torch.randn(batch.inputs.shape, generator=torch.Generator().manual_seed(draw.seed))
+                yield batch._replace(inputs=batch.inputs + 0.01 * noise) if augment else batch
 
 
 class Pairs(Vectors):
@@ -197,8 +211,8 @@ def load_as(kind):
 
 
 KINDS = {
-    "vectors": replace(TASK, load=load_as(type("Vectors", (Vectors,), {"resampled": Pairs.resampled}))),
-    "pairs": replace(TASK, load=load_as(Pairs), build=lambda settings, data: PairEncoder()),
+    "vectors": replace(TASK, load=load_as(type("Vectors", (Augmented,), {"resampled": Pairs.resampled}))),
+    "pairs": replace(TASK, load=load_as(Pairs), build=lambda settings, data: PairEncoder(), methods_without=("conr",)),
     "maps": replace(
         TASK, load=load_as(Maps), build=lambda settings, data: MapEncoder(), evaluator=MapMetrics,
         head=lambda dim: nn.Conv2d(dim, 1, 1), methods_without=("resample",),

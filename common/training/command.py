@@ -13,7 +13,7 @@ import torch
 
 from common import cli
 from common.errors import UserError
-from common.files import check_writable, digest, write_json
+from common.files import check_writable, digest, write_atomically, write_json
 from common.flags import Settings
 from common.method import Method, choose_methods, methods_of
 from common.report import shot_text, start_logging, stop_logging
@@ -78,8 +78,9 @@ def run(task: Task, settings: Settings) -> int:
     running = settings[Running]
     methods = choose_methods(task, settings)
     path = running.store_root / named(task, settings, methods)
-    if running.metrics_json is not None:
-        check_writable(running.metrics_json, "--metrics_json")
+    for file, flag in ((running.metrics_json, "--metrics_json"), (running.predictions, "--predictions")):
+        if file is not None:
+            check_writable(file, flag)
     if running.overwrite and running.resume and Path(running.resume).resolve().parent == path.resolve():
         raise UserError(
             f"--overwrite would replace the run that --resume names ({running.resume}); drop --overwrite to go on "
@@ -176,8 +177,11 @@ def evaluate_only(task: Task, settings: Settings, methods: Sequence[Method], pat
         method.setup(regressor)
     check_tied(content, data, path)
     load_model(regressor, content, task, path)
-    table = evaluate(regressor, data.test, task, data, settings[Training].batch_size).table()
-    report(as_result(task, data, table, path, content.get("epoch")), task, settings)
+    tested = evaluate(regressor, data.test, task, data, settings[Training].batch_size)
+    report(as_result(task, data, tested.table(), path, content.get("epoch")), task, settings)
+    predictions = settings[Running].predictions
+    if predictions is not None:
+        write_atomically(predictions, tested.rows().to_csv(index=False))
     return 0
 
 

@@ -59,7 +59,7 @@ class Run:
         self.training, self.seed = settings[Training], settings[Running].seed
         self.regressor, self.device = regressor, next(regressor.parameters()).device
         self.optimizer = make_optimizer(task, self.training, regressor)
-        self.views, self.drop_last = regressor.needs.views or 1, bool(regressor.needs.drop_last)
+        self.views, self.drop_last = regressor.views, bool(regressor.needs.drop_last)
         size = self.training.batch_size
         self.steps_per_epoch = steps_of_epoch(data.train, size, drop_last=self.drop_last)
         length = task.length(settings)

@@ -51,14 +51,18 @@ def learning_rates(training: Training, regressor: Regressor, epoch: int, epochs:
     """Return the rate of each parameter group in an epoch of a run of `epochs`.
 
     By default a rate is ten times smaller for each epoch of `--schedule` that has come; "cosine" falls to 0
-    at the end.
+    at the end. A method may bring a schedule of its own. The rate of a method that is not `scheduled` stays.
     """
-    if regressor.needs.schedule == "cosine":
+    schedule = regressor.needs.schedule
+    if callable(schedule):
+        factor = schedule(epoch, epochs)
+    elif schedule == "cosine":
         factor = (1 + math.cos(math.pi * epoch / epochs)) / 2
     else:
         factor = 0.1 ** sum(epoch >= milestone for milestone in training.schedule or ())
-    model = [training.lr] if trained(regressor.encoder, regressor.head) else []
-    return [rate * factor for rate in (*model, *(rate_of(m, training) for m in with_parameters(regressor)))]
+    model = [training.lr * factor] if trained(regressor.encoder, regressor.head) else []
+    methods = with_parameters(regressor)
+    return model + [rate_of(m, training) * (factor if m.scheduled else 1.0) for m in methods]
 
 
 def same_kind(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> bool:

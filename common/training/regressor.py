@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ class Regressor(nn.Module):
     def __iter__(self) -> Iterator[Method]:
         return iter(self.methods.values())  # type: ignore[arg-type]  # torch types its values as Module
 
+    @property
+    def views(self) -> int:
+        """The views of each sample in a training batch."""
+        return (self.needs.views or 1) + (self.needs.extra_views or 0)
+
     def train(self, mode: bool = True) -> Regressor:
         """Switch to training, but for an encoder that a method keeps in eval mode."""
         super().train(mode)
@@ -59,11 +65,19 @@ class Regressor(nn.Module):
         return Seen(batch, raw, features, None, self.head, epoch)
 
     def forward(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
-        """Return the losses of a batch by name."""
+        """Return the losses of a batch by name.
+
+        Extra views pass the encoder first and by themselves, so that batch norm of the others stays as it is
+        without them.
+        """
+        extra = None
+        if self.needs.extra_views:
+            own = len(batch.targets) // self.views * (self.needs.views or 1)
+            extra = at_least_float32(self.encoder(batch.inputs[own:]))
+            batch = batch.first(own)
         seen = self.see(batch, epoch)
-        if self.head is not None:
-            outputs = at_least_float32(self.head(seen.features))
-            seen = Seen(batch, seen.raw, seen.features, outputs, self.head, epoch)
+        outputs = None if self.head is None else at_least_float32(self.head(seen.features))
+        seen = replace(seen, outputs=outputs, extra=extra)
         return {name: loss for method in self for name, loss in method.losses(seen).items()}
 
     def predict(self, inputs: Any) -> Prediction:
