@@ -40,6 +40,11 @@ CASES = [
     if kind.name() not in task.methods_without
     for flags in ways_to_ask(kind)
 ]
+SUMS = {
+    "vectors": "--lds --fds --ranksim --conr", "pairs": "--dense_loss --fds --ranksim --balanced_mse gai",
+    "maps": "--lds --fds --ranksim --conr --balanced_mse bni",
+}  # fmt: skip
+CASES += [pytest.param(shape, flags, id=f"{shape}{flags}") for shape, flags in SUMS.items()]
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,27 @@ def crop_flip(
     return torch.where(flip.to(device)[:, None, None, None], chosen.flip(3), chosen)
 
 
+GREY = (0.299, 0.587, 0.114)
+
+
+def jitter_colours(images: torch.Tensor, seed: int, strength: float) -> torch.Tensor:
+    """Change brightness, contrast and saturation of each image, in this order; uint8 `(n, 3, H, W)` in and out.
+
+    Each is a step of random size, from -`strength` to `strength`, towards black, the image's mean grey, or grey.
+    The draw is made on the CPU from `seed` alone, and is not that of the crops.
+    """
+    generator = torch.Generator().manual_seed(seed ^ 1)
+    amounts = strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1)
+    floats, share = images.float(), torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)
+    for what, amount in zip(("black", "mean", "grey"), amounts.to(images.device), strict=True):
+        grey = (floats * share).sum(1, keepdim=True)
+        target = {"black": torch.zeros_like(grey), "mean": grey.mean((2, 3), keepdim=True), "grey": grey}[
+            what
+        ]
+        floats = torch.lerp(floats, target.expand_as(floats), amount).clamp(0, 255)
+    return floats.round().to(torch.uint8)
+
+
 def normalize(images: torch.Tensor) -> torch.Tensor:
     """uint8 `(n, 3, H, W)` to contiguous float32 in [-1, 1], with the roundings of ToTensor and Normalize."""
     floats = images.to(torch.float32, memory_format=torch.contiguous_format)

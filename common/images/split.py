@@ -14,7 +14,7 @@ import torch
 
 from common.datasets.faces import SPLITS, FaceTable, also, check_sizes
 from common.errors import UserError
-from common.images.augment import PADDING, normalize, random_crop_flip
+from common.images.augment import PADDING, jitter_colours, normalize, random_crop_flip
 from common.images.cache import cached_images
 from common.images.decode import decode, file_stat, prefetch
 from common.task import Batch, Draw
@@ -28,8 +28,8 @@ class FaceSplit:
     """One split (a `common.task.Split`): `labels` float32 `(N,)`, `paths` and `rows` of `images` `(N,)`.
 
     `images` is the array of `common.images.cache`; where it is None, `workers` threads decode the files.
-    `padding` is that of the random crops, in pixels. `weights`, float32 `(N,)`, is for the loss and may be
-    set later.
+    `padding` is that of the random crops, in pixels; `jitter` adds random colours. `weights`, float32 `(N,)`,
+    is for the loss and may be set later.
     """
 
     labels: np.ndarray
@@ -41,6 +41,7 @@ class FaceSplit:
     workers: int = 0
     padding: int = PADDING
     weights: np.ndarray | None = None
+    jitter: float = 0.0  # of colours, in training
     lengths: None = None
     augments: ClassVar[bool] = True
 
@@ -55,6 +56,10 @@ class FaceSplit:
     def weighted(self, weights: np.ndarray) -> FaceSplit:
         """Return this split with weights of the loss, float32 `(N,)`."""
         return replace(self, weights=weights)
+
+    def jittered(self, strength: float) -> FaceSplit:
+        """Return this split with random colours in its training transforms."""
+        return replace(self, jitter=strength)
 
     def resampled(self, rows: np.ndarray, plan: Callable[[np.ndarray], Plan]) -> FaceSplit:
         """Return the split of mixed images that `plan` makes from the features of `rows`."""
@@ -75,8 +80,12 @@ class FaceSplit:
                 images = batch.inputs.to(device, non_blocking=True).permute(0, 3, 1, 2)
                 targets = batch.targets.to(device, non_blocking=True)
                 weights = None if batch.weights is None else batch.weights.to(device, non_blocking=True)
-                images = random_crop_flip(images, draw.seed, self.padding) if augment else images
+                images = self._augmented(images, draw.seed) if augment else images
                 yield Batch(normalize(images), targets, weights)
+
+    def _augmented(self, images: torch.Tensor, seed: int) -> torch.Tensor:
+        images = random_crop_flip(images, seed, self.padding)
+        return jitter_colours(images, seed, self.jitter) if self.jitter else images
 
     def _read(self, draw: Draw, decoders: Executor, pin: bool) -> Batch:
         """Return the batch on the CPU, its inputs still pixels: uint8 `(n, S, S, 3)`."""

@@ -102,8 +102,8 @@ class BalancedMse(Method):
             raise UserError(
                 "--balanced_mse bmc learns from the labels of a batch: --batch_size 1 must be 2 or more"
             )
-        if self.settings[ReweightFlags].reweight != "none":
-            log.warning("--balanced_mse takes no loss weights: those of --reweight do not enter it")
+        if data.train.weights is not None:
+            log.warning("--balanced_mse takes no loss weights: those of the other flags do not enter it")
         return data
 
     def build(self, dim: int, data: Data) -> None:

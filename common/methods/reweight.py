@@ -43,6 +43,7 @@ class Reweight(Method):
     label = "LDS"
     paper = "Yang et al., Delving into Deep Imbalanced Regression, ICML 2021, section 3.1"
     Flags = ReweightFlags
+    roles = frozenset({"weighting"})
     order = 30
 
     @classmethod
