@@ -26,7 +26,7 @@ from common.training import command as commands
 
 pytestmark = pytest.mark.slow
 
-METRICS = ("mse", "mae", "gm", "pearson", "spearman")
+METRICS = ("mse", "mae", "gm", "pearson", "spearman", "bmse")
 SHOTS = ("all", "many", "medium", "few")
 COMBINATIONS = {
     "vanilla": "",
