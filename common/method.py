@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from common.flags import Settings, field_flags, option_strings
+from common.flags import field_flags, option_strings
+from common.settings import Settings
 
 if TYPE_CHECKING:
     from common.task import Batch, Data, Prediction, Task
