@@ -33,6 +33,7 @@ from common.task import Data, Length, Task
 
 AGES = Bins.integers(0, faces.LAST_AGE)
 MANY_ABOVE, FEW_BELOW = 100, 20  # the published shots; a stand-in brings its own
+DEFAULTS = {"lr": 1e-3, "batch_size": 256, "loss": "l1", "schedule": (60, 80)}  # the published ones
 RESNETS = tuple(name for name in torchvision.models.list_models(torchvision.models) if "resne" in name)
 
 
@@ -99,9 +100,7 @@ def image_task(
     source += f", or draw a stand-in with python scripts/make_standin.py {name}"
     dataset = name.replace("-", "_")
     return Task(
-        name=name,
-        title=title,
-        unit="image",
+        name=name, title=title, unit="image",
         label_name="age",
         label_unit="years",
         load=functools.partial(load, dataset, source, bucket_start, published),
@@ -110,9 +109,7 @@ def image_task(
         length=lambda settings: Length(0, settings[ImageFlags].epoch),
         files=files,
         flags=(ImageFlags,),
-        defaults={
-            "dataset": dataset, "lr": 1e-3, "batch_size": 256, "loss": "l1", "schedule": (60, 80),
-        },
+        defaults=DEFAULTS | {"dataset": dataset},
         key_map=(("head.", "module.linear."), ("encoder.", "module.")),
         metrics=("mae", "mse", "gm", "bmae"),
         method_prefix="module.",
