@@ -23,10 +23,11 @@ import torch
 from common import cli
 from common.datasets.depth import DEPTH_BINS, FIRST_BIN
 from common.fds import FDS
+from common.flags import number
 from common.metrics import Shots
+from common.task import Evaluator, Prediction, load_task
 
-sys.path.insert(0, str(cli.ROOT / "nyud2-dir"))
-from depth_metrics import DepthMetrics
+TASK = load_task("nyud2")
 
 CHANNELS, HEIGHT, WIDTH = 128, 114, 152
 BUCKETS = DEPTH_BINS.num - FIRST_BIN
@@ -98,18 +99,18 @@ def evaluate_by_concatenation(preds: Sequence[torch.Tensor], targets: Sequence[t
 # --- ours, and the comparison
 
 
-def evaluator() -> DepthMetrics:
+def evaluator() -> Evaluator:
     """The evaluator of `nyud2-dir/train.py`."""
     shots = Shots(DEPTH_BINS, np.arange(DEPTH_BINS.num), 50, 20)
     data = SimpleNamespace(bins=DEPTH_BINS, shots=shots, test=None)
-    return DepthMetrics(None, None, data)
+    return TASK.evaluator(TASK, None, data)
 
 
 def evaluate_streamed(preds: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> float:
     """RMSE of all bins, from sums per bin."""
     metrics = evaluator()
     for pred, target in zip(preds, targets, strict=True):
-        metrics.add(None, pred, target)
+        metrics.add(None, Prediction(pred), target)
     return metrics.table()["all"]["rmse"]
 
 
@@ -151,7 +152,7 @@ def evaluate_and_tell_peak(images: int) -> None:
     metrics, random = evaluator(), torch.Generator().manual_seed(0)
     for _ in range(images):
         outputs = torch.rand(1, 1, HEIGHT, WIDTH, generator=random) * 9 + 0.7
-        metrics.add(None, outputs, torch.rand(1, 1, 228, 304, generator=random) * 9 + 0.7)
+        metrics.add(None, Prediction(outputs), torch.rand(1, 1, 228, 304, generator=random) * 9 + 0.7)
     metrics.table()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
@@ -159,19 +160,16 @@ def evaluate_and_tell_peak(images: int) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 1 if something is slower than wanted or memory grows."""
     parser = cli.Parser(prog="benchmarks/depth.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=cli.number(int, 1), default=8, help="of a batch")
-    parser.add_argument(
-        "--threads", type=cli.number(int, 1), default=torch.get_num_threads(), help="of torch"
-    )
-    parser.add_argument("--repeats", type=cli.number(int, 1), default=3, help="timings, of which the least")
-    parser.add_argument(
-        "--peak", type=cli.number(int, 1), help="evaluate so many images, print the peak in MiB"
-    )
+    parser.add_argument("--images", type=number(int, 1), default=8, help="of a batch")
+    parser.add_argument("--threads", type=number(int, 1), default=torch.get_num_threads(), help="of torch")
+    parser.add_argument("--repeats", type=number(int, 1), default=3, help="timings, of which the least")
+    parser.add_argument("--peak", type=number(int, 1), help="evaluate so many images, print the peak in MiB")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     if args.peak:
         evaluate_and_tell_peak(args.peak)
         return 0
+    few, many = peak_of(10), peak_of(1000)  # first, as a child begins with its parent's peak
     depth, fds = depths(args.images), trained_fds()
     maps = torch.randn(args.images, CHANNELS, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(2))
     table = np.linspace(0.1, 5, DEPTH_BINS.num).astype(np.float32)
@@ -218,7 +216,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     evaluations = [lambda f=f: f(preds, targets) for f in (evaluate_by_concatenation, evaluate_streamed)]
     done.append(compare(f"evaluation of {len(targets)} images", *evaluations, args.repeats, 1))
-    few, many = peak_of(10), peak_of(1000)
     print(f"peak memory of an evaluation: {few:.0f} MiB for 10 images, {many:.0f} MiB for 1,000")
     return 0 if all(done) and many < few + 8 else 1
 

@@ -13,31 +13,35 @@ import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
+from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from common import cli
+from common.method import choose_methods
+from common.task import load_task
+from common.training.command import settings_of
 from common.training.draws import training_draws
 from common.training.engine import Run
-from common.training.regressor import Regressor
+from common.training.regressor import build_regressor
 
-sys.path.insert(0, str(cli.ROOT / "sts-b-dir"))
-from sts_model import PairEncoder
-from sts_text import load_corpus
+PROG = "benchmarks/sts_step.py"
+TASK = load_task("sts-b")
+# --evaluate reads no word vectors; they are drawn at random.
+FLAGS = ["--evaluate", "--n_layers_enc", "1", "--lr", "5e-4", "--device", "cpu"]
 
 
 def whole_steps(run: Run, batches: Sequence) -> float:
     """Seconds that training on the batches takes, from drawing them on."""
-    draws = islice(training_draws(run.data.train, run.args.batch_size, 0, 0), len(batches))
+    draws = islice(training_draws(run.data.train, run.training.batch_size, 0, 0), len(batches))
     began = time.perf_counter()
     for batch in run.data.train.batches(draws, augment=True, device=run.device):
-        float(run.step(batch, 0))
+        run.step(batch, 0)
     return time.perf_counter() - began
 
 
-def lstm_alone(encoder: PairEncoder, batches: Sequence) -> float:
+def lstm_alone(encoder: nn.Module, batches: Sequence) -> float:
     """Seconds that the LSTM's forward and backward take on the same packed words."""
     seconds = 0.0
     for batch in batches:
@@ -53,7 +57,7 @@ def lstm_alone(encoder: PairEncoder, batches: Sequence) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = cli.Parser(prog="benchmarks/sts_step.py", description=__doc__.splitlines()[0])
+    parser = cli.Parser(prog=PROG, description=__doc__.splitlines()[0])
     parser.add_argument(
         "--data_dir", type=Path, default=cli.ROOT / "data" / "sts-b", help="STS-B or a stand-in"
     )
@@ -68,19 +72,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    corpus = load_corpus(args.data_dir, 40, 30000)
-    encoder = PairEncoder(torch.randn(len(corpus.vocabulary), args.d_word), args.d_hid, 1, dropout=0.2)
-    regressor = Regressor(encoder, torch.nn.Linear(encoder.feature_dim, 1))
-    settings = SimpleNamespace(
-        **vars(args), loss="mse", optimizer="adam", lr=5e-4, schedule=[], huber_beta=0.3, max_grad_norm=5.0,
-        val_interval=0, max_vals=1, fds=False,
-    )  # fmt: skip
-    task = SimpleNamespace(target_scale=5.0, adam_weight_decay=1e-5, focal_beta=20.0, select="mse")
-    run = Run(task, settings, SimpleNamespace(train=corpus.train), regressor, None)
-    draws = list(islice(training_draws(corpus.train, args.batch_size, 0, 0), args.steps))
-    batches = list(corpus.train.batches(draws, augment=True, device=run.device))
+    sizes = (f"--{name}={getattr(args, name)}" for name in ("data_dir", "d_word", "d_hid", "batch_size"))
+    settings = settings_of(TASK, PROG, __doc__, [*FLAGS, *sizes])
+    data = TASK.load(settings)
+    regressor = build_regressor(TASK, settings, data, choose_methods(TASK, settings))
+    regressor.encoder.embedding.weight.data.normal_()
+    run = Run(TASK, settings, data, regressor, None)
+    draws = list(islice(training_draws(data.train, args.batch_size, 0, 0), args.steps))
+    batches = list(data.train.batches(draws, augment=True, device=run.device))
     pairs = sum(len(batch.targets) for batch in batches)
-    times = [(whole_steps(run, batches), lstm_alone(encoder, batches)) for _ in range(args.repeats + 1)][1:]
+    times = [
+        (whole_steps(run, batches), lstm_alone(regressor.encoder, batches)) for _ in range(args.repeats + 1)
+    ][1:]
     step, alone = (sorted(column)[len(times) // 2] for column in zip(*times, strict=True))
     size = f"batch {args.batch_size}, d_word {args.d_word}, d_hid {args.d_hid}, {args.threads} thread(s)"
     print(f"{pairs / step:.0f} pairs/s in training ({size}; median of {args.repeats} x {args.steps} steps)")
@@ -89,4 +92,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_command("benchmarks/sts_step.py", main))
+    sys.exit(cli.run_command(PROG, main))

@@ -5,6 +5,7 @@ Paper, section 3: "we divide the label space Y into B groups with equal interval
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -70,3 +71,9 @@ class Bins:
     def counts(self, labels: np.ndarray) -> np.ndarray:
         """How many labels fall into each bin, int64 `(num,)`."""
         return np.bincount(np.ravel(self.index(np.asarray(labels))), minlength=self.num)
+
+
+def round_width(span: float, most: int) -> float:
+    """Return a width that makes at most `most` bins: 1 if that does, else 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(max(span / most, 1.0)))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor * most >= span)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from common import flags
 from common.errors import RunFailed, UserError
 from common.files import read_json
-from common.flags import Settings
+from common.settings import Settings, checked, collect
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,7 @@ def parse(
     start = {name: parser.get_default(name) for name in names}
     if given.get("config") is not None:
         start |= read_config(given["config"], kinds)
-    return flags.collect(kinds, start | given, given, defaults)
+    return collect(kinds, start | given, given, defaults)
 
 
 def parser_of(prog: str, doc: str, kinds: Sequence[type], defaults: Mapping[str, Any]) -> Parser:
@@ -92,7 +93,7 @@ def read_config(path: Path, kinds: Sequence[type]) -> dict[str, Any]:
         reason = "is cut short or no args.json" if path.is_file() else "there is no such file"
         raise UserError(f"--config {path}: {reason}; name the args.json in a run's directory")
     known = {name for kind in kinds for name in flags.field_flags(kind)}
-    return flags.checked(kinds, {k: v for k, v in saved.items() if k in known or k not in NO_FLAGS}, path)
+    return checked(kinds, {k: v for k, v in saved.items() if k in known or k not in NO_FLAGS}, path)
 
 
 def pick_device(name: str) -> torch.device:
@@ -121,6 +122,15 @@ def run_command(prog: str, command: Callable[[], int]) -> int:
     except (UserError, RunFailed) as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(
+            f"{prog}: error: the disk is full{where}; free some, then give the same command again",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print(f"{prog}: stopped; nothing is lost, the same command goes on", file=sys.stderr)
         return 130

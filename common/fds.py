@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from common.bins import Bins
+from common.fds_maps import CalibrateMaps
 from common.lds import get_lds_kernel_window
 
-VARIANTS = ("paper", "released")
+VARIANTS, EMPTY, GUARDS = ("paper", "released"), ("keep", "fill"), ("dimension", "bucket")
 
 
-class _CalibrateMaps(torch.autograd.Function):
-    """`features * scale[bucket] + shift[bucket]` on maps `(N, C, H, W)`, one after the other.
-
-    The tables of all maps at once would be twice as large as the features, and autograd would keep one.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, features: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, bucket: torch.Tensor
-    ) -> torch.Tensor:
-        ctx.save_for_backward(scale, bucket)
-        scale, shift, out = scale.T.contiguous(), shift.T.contiguous(), torch.empty_like(features)
-        for one, its_bucket, calibrated in zip(features, bucket, out, strict=True):
-            by, to = (table.index_select(1, its_bucket).view_as(one) for table in (scale, shift))
-            torch.addcmul(to, one, by, out=calibrated)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        scale, bucket = ctx.saved_tensors
-        scale, out = scale.T.contiguous(), torch.empty_like(grad)
-        for one, its_bucket, product in zip(grad, bucket, out, strict=True):
-            torch.mul(one, scale.index_select(1, its_bucket).view_as(one), out=product)
-        return out, None, None, None
+def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError if an argument is none of its choices."""
+    if value not in choices:
+        raise ValueError(f"{name} {value!r} is none of {', '.join(choices)}")
 
 
 class FDS(nn.Module):
@@ -46,7 +25,7 @@ class FDS(nn.Module):
     An epoch goes: `smooth` on every training batch; then `update_last_epoch_stats(epoch)`, which smooths the
     statistics held so far over the buckets (eqs. 2, 3); then the statistics of this epoch's features, by
     `update_running_stats(features, labels, epoch)` at once or by `collect` for each batch and one
-    `update(epoch)`. So calibration in epoch e uses statistics of epochs up to e - 2 (FACTS F2).
+    `update(epoch)`. So calibration in epoch e uses statistics of epochs up to e - 2 (docs/differences.md, FDS 2).
 
     Features are `(N, C)` with labels `(N,)` or `(N, 1)`, or maps `(N, C, H, W)` with labels `(N, 1, H, W)`.
     The buckets are the bins `bucket_start` … `bucket_num - 1` of `bins` (without `bins`: whole numbers); a
@@ -57,12 +36,12 @@ class FDS(nn.Module):
         momentum: of the running statistics; None weighs each update by its share of all samples so far.
         clip: bounds of the variance ratio in the calibration.
         empty: what a bucket without a sample in an update becomes: "keep" its statistics, or "fill" them
-            from its neighbours as the published STS-B code does (FACTS F6).
+            from its neighbours as the published STS-B code does (FDS 6).
         variant: "paper" whitens with the same epoch's statistics that were smoothed and takes statistics of
             raw features; "released" whitens with statistics one update newer, as the published age and STS-B
-            code does in effect (FACTS F1), and its caller takes statistics of calibrated features (F3).
+            code does in effect (FDS 1), and its caller takes statistics of calibrated features (FDS 3).
         guard: what stays uncalibrated where a variance is 0: the "dimension", or the whole "bucket", as in
-            the released depth code.
+            the released depth code (FDS 10).
 
     Raises:
         ValueError: an unknown variant, `empty` or `guard`, a bad kernel, or fewer buckets than the kernel reflects.
@@ -98,17 +77,14 @@ class FDS(nn.Module):
     ) -> None:
         super().__init__()
         buckets = bucket_num - bucket_start
-        if variant not in VARIANTS:
-            raise ValueError(f"variant {variant!r} is neither 'paper' nor 'released'")
-        if empty not in ("keep", "fill"):
-            raise ValueError(f"empty {empty!r} is neither 'keep' nor 'fill'")
+        one_of("variant", variant, VARIANTS)
+        one_of("empty", empty, EMPTY)
+        one_of("guard", guard, GUARDS)
         if buckets <= ks // 2:
             raise ValueError(f"{buckets} buckets are too few for a kernel of size {ks}: use a smaller one")
         self.feature_dim, self.buckets = feature_dim, buckets
         self.bucket_num, self.bucket_start = bucket_num, bucket_start
         self.start_update, self.start_smooth = start_update, start_smooth
-        if guard not in ("dimension", "bucket"):
-            raise ValueError(f"guard {guard!r} is neither 'dimension' nor 'bucket'")
         self.momentum, self.clip, self.empty, self.variant, self.guard = momentum, clip, empty, variant, guard
         self.bins = bins if bins is not None else Bins.integers(0, bucket_num - 1)
         window = torch.from_numpy(get_lds_kernel_window(kernel, ks, sigma)).float()
@@ -141,7 +117,7 @@ class FDS(nn.Module):
         bucket = self._bucket(labels)
         if features.dim() == 2:
             return torch.addcmul(shift[bucket], features, scale[bucket])
-        return _CalibrateMaps.apply(features, scale, shift, bucket.view(len(features), -1))
+        return CalibrateMaps.apply(features, scale, shift, bucket.view(len(features), -1))
 
     def update_last_epoch_stats(self, epoch: int) -> None:
         """Smooth the running statistics over the buckets, once for each epoch after `start_update`."""
@@ -202,7 +178,7 @@ class FDS(nn.Module):
                 new = self._filled(new, count.squeeze(1) == 0)
             running.copy_(new)
         if self.variant == "released" and int(self.epoch) > self.begun:
-            # The published buffers of the last epoch are the running ones under another name (FACTS F1).
+            # The published buffers of the last epoch are the running ones under another name (FDS 1).
             self.running_mean_last_epoch.copy_(self.running_mean)
             self.running_var_last_epoch.copy_(self.running_var)
 

@@ -15,6 +15,7 @@ from common.errors import UserError
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write the file atomically: after a crash it holds either the old content or the new."""
+    clean_up(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -26,6 +27,14 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def clean_up(path: Path) -> None:
+    """Remove what killed processes left of this file."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        pid = leftover.name.split(".")[-2]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            leftover.unlink(missing_ok=True)
 
 
 def check_writable(path: Path, flag: str) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal, cast
 
 import numpy as np
-from scipy.ndimage import convolve1d, gaussian_filter1d
-from scipy.signal import windows
 
 from common.bins import Bins
 
@@ -38,6 +36,9 @@ def get_lds_kernel_window(kernel: str, ks: int, sigma: float) -> np.ndarray:
         raise ValueError(f"kernel size {ks} is not a positive odd number")
     if kernel in SIGMA_KERNELS and sigma <= 0:
         raise ValueError(f"kernel sigma {sigma} is not positive")
+    from scipy.ndimage import gaussian_filter1d  # seconds to import, and names of kernels need none
+    from scipy.signal import windows
+
     if kernel == "gaussian":
         impulse = (np.arange(ks) == ks // 2).astype(np.float64)
         window = gaussian_filter1d(impulse, sigma=sigma)
@@ -55,6 +56,8 @@ def smooth_counts(counts: np.ndarray, window: np.ndarray, border: str = "constan
 
     Integer counts give truncated integers, as in the published code; `border` is scipy's mode.
     """
+    from scipy.ndimage import convolve1d  # slow to import
+
     return convolve1d(counts, weights=window, mode=cast(Border, border))
 
 

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from common.flags import Settings, field_flags, option_strings
+from common.flags import field_flags, option_strings
+from common.settings import Settings
 
 if TYPE_CHECKING:
     from common.task import Batch, Data, Prediction, Task
@@ -58,10 +59,12 @@ class Needs:
         None  # further views, seen as `Seen.extra` alone: no hook, no other loss acts on them
     )
     drop_last: bool | None = None  # leave out an epoch's last batch if it is smaller
-    schedule: str | None = None  # "step" (--schedule) or "cosine"
+    # "step" (--schedule), "cosine", or what gives the factor of the rate in an epoch of a run of so many
+    schedule: str | Callable[[int, int], float] | None = None
     keep: str | None = None  # "best" or "last": the checkpoint that is tested
     eval_encoder: bool | None = None  # the encoder stays in eval mode
     fresh: tuple[str, ...] | None = None  # parts of the encoder that are not taken from --pretrained
+    outputs: bool | None = None  # True: it reads the head's outputs; False: it trains no head
 
 
 class Head(nn.Module):

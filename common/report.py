@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -32,7 +32,7 @@ def shot_text(shots: Mapping[str, Mapping[str, Any]], metrics: tuple[str, ...]) 
         arrow = "↑" if metric.higher_is_better else "↓"
         rows.append([f"{metric.heading} {arrow}", *(number(shots[group][metric.name]) for group in shots)])
     return "\n".join(
-        f"  {row[0]:<12}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in [header, *rows]
+        f"  {row[0]:<12}" + "".join(f" {cell:>9}" for cell in row[1:]) for row in [header, *rows]
     )
 
 
@@ -105,7 +105,7 @@ class Progress:
             )
             self._since, self._done_then = time.monotonic(), self.done
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

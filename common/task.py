@@ -19,8 +19,8 @@ import torch
 from common.bins import Bins
 from common.cli import ROOT
 from common.errors import UserError
-from common.flags import Settings
 from common.metrics import Shots
+from common.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,10 @@ class Prediction(NamedTuple):
 
 
 class Split(Protocol):
-    """One split of a data set. Batches depend on the draws alone, so a resumed run sees the same ones."""
+    """One split of a data set. Batches depend on the draws alone, so a resumed run sees the same ones.
+
+    A split may have `names` as well, a column of `predictions.csv` and its value for each sample: ("path", paths).
+    """
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -133,6 +136,7 @@ class Data:
         default_factory=dict
     )  # digests of what weights depend on: {"vocabulary": …}
     standin: str | None = None  # what stands in for the real data, in words; None on real data
+    name: str | None = None  # of a user's own data; None: the task's
     extra: Any = None  # what only the task's own `build` reads (a vocabulary, word vectors)
 
 
@@ -195,8 +199,11 @@ class Task:
     metrics: tuple[str, ...] = ("mae", "mse", "gm")  # of metrics.json
     table: tuple[str, ...] = ("mae", "gm")  # of the table that a person reads
     counted: str = "samples"  # what shots count
+    label_name: str = "label"  # what a label is, for the axes of pictures
+    label_unit: str = ""  # of a label: "years"; empty where it has none
     evaluator: Callable[[Task, Split, Data], Evaluator] | None = None  # None: a prediction for each sample
     model_name: Callable[[Settings], str] | None = None  # `model` of a checkpoint; None: the task's name
+    epoch_offset: int = 0  # a published checkpoint of epoch e has seen e + this many epochs
     published: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # more keys of a checkpoint
 
 

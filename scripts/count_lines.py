@@ -1,17 +1,20 @@
-"""Count the project's lines of code, without blanks, comments and docstrings, and its long functions.
+"""Count the project's lines of code, without blanks, comments and docstrings, and what is too long.
 
-    python scripts/count_lines.py
+    python scripts/count_lines.py             # the counts
+    python scripts/count_lines.py --long      # which functions and modules are too long
+    python scripts/count_lines.py --update    # write the counts into CONTRIBUTING.md
 
-CONTRIBUTING.md quotes what it prints, and a test holds the limits.
+A test holds CONTRIBUTING.md to these counts, and the counts to their limits.
 """
 
 from __future__ import annotations
 
 import ast
 import io
+import re
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
@@ -19,11 +22,16 @@ import common.environment  # noqa: F401 - ends in one line under a wrong interpr
 
 # isort: split
 from common import cli
+from common.errors import UserError
+from common.files import write_atomically
 
 CORE = ("common", "agedb-dir", "imdb-wiki-dir", "sts-b-dir", "nyud2-dir")
 SOURCE = (*CORE, "scripts", "benchmarks")
 # Training and evaluation of the four data sets: neither the resampling baselines nor methods of later papers.
 PAPER_METHODS = ("__init__", "criterion", "kernel", "reweight", "rrt", "smoothing")
+LONGEST_FUNCTION, LONGEST_MODULE = 40, 250  # lines, with blanks and comments
+GUIDE = cli.ROOT / "CONTRIBUTING.md"
+QUOTED = re.compile(r"(<!-- counts -->\n```\n).*?(```\n<!-- end -->)", re.DOTALL)
 SKIPPED = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -78,26 +86,62 @@ def functions(path: Path) -> Iterator[tuple[int, str]]:
             yield length, f"{path.relative_to(cli.ROOT)}:{node.name}"
 
 
+def long_functions() -> list[str]:
+    """Return the functions of `common` and the data sets' folders that are too long, as FILE:NAME."""
+    found = (pair for path in files(*CORE) for pair in functions(path))
+    return [name for length, name in found if length > LONGEST_FUNCTION]
+
+
+def long_modules() -> list[str]:
+    """Return the modules that are too long."""
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files(*SOURCE)}
+    return [str(p.relative_to(cli.ROOT)) for p, length in lengths.items() if length > LONGEST_MODULE]
+
+
 def counts() -> dict[str, int]:
     """Return each count by what it counts."""
-    texts = {path: path.read_text(encoding="utf-8") for path in files(*SOURCE)}
-    core = [path for path in files(*CORE) if is_core(path)]
+    lines = {path: code_lines(path.read_text(encoding="utf-8")) for path in files(*SOURCE)}
     lengths = [length for path in files(*CORE) for length, _ in functions(path)]
     return {
         "lines of code, training and evaluation of the four data sets": sum(
-            code_lines(texts[p]) for p in core
+            lines[path] for path in files(*CORE) if is_core(path)
         ),
-        "lines of code, all source": sum(map(code_lines, texts.values())),
-        "functions over 40 lines in common and the data sets' folders": sum(n > 40 for n in lengths),
+        "lines of code, all source": sum(lines.values()),
+        "functions over 40 lines in common and the data sets' folders": len(long_functions()),
         "longest function there, in lines": max(lengths),
-        "modules over 250 lines, all source": sum(len(text.splitlines()) > 250 for text in texts.values()),
+        "modules over 250 lines, all source": len(long_modules()),
     }
 
 
-def main() -> int:
-    """Print the counts."""
-    for what, number in counts().items():
-        print(f"{number:>7,}  {what}")
+def counts_text() -> str:
+    """Return the counts as text, a line for each."""
+    return "".join(f"{number:>7,}  {label}\n" for label, number in counts().items())
+
+
+def quoting(guide: str, text: str) -> str:
+    """Return the text of CONTRIBUTING.md with these counts; raises UserError if it has no place for them."""
+    new, places = QUOTED.subn(lambda found: found[1] + text + found[2], guide)
+    if places != 1:
+        raise UserError(
+            f"{GUIDE}: has {places} places for the counts, not one between <!-- counts --> and <!-- end -->"
+        )
+    return new
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = cli.Parser(prog="scripts/count_lines.py", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--long", action="store_true", help="list the functions and modules that are too long"
+    )
+    parser.add_argument("--update", action="store_true", help="write the counts into CONTRIBUTING.md")
+    args = parser.parse_args(argv)
+    text = counts_text()
+    print(text, end="")
+    if args.long:
+        print("\n".join([*long_functions(), *long_modules()]))
+    if args.update:
+        write_atomically(GUIDE, quoting(GUIDE.read_text(encoding="utf-8"), text))
     return 0
 
 

@@ -31,13 +31,6 @@ from common.files import read_json
 from common.report import HEADINGS
 
 PUBLISHED = cli.ROOT / "data" / "released_checkpoints.csv"
-FOLDERS = {"IMDB-WIKI-DIR": "imdb-wiki", "AgeDB-DIR": "agedb", "STS-B-DIR": "sts-b", "NYUD2-DIR": "nyud2"}
-CHECKPOINT_FLAG = {
-    "imdb-wiki": "--resume",
-    "agedb": "--resume",
-    "sts-b": "--eval_model",
-    "nyud2": "--eval_model",
-}
 LIMITS = {"MAE": 0.02, "MSE": 0.02, "RMSE": 0.01}
 SHOTS = {"all": "all", "many": "many", "med": "medium", "few": "few"}  # theirs -> ours
 
@@ -54,27 +47,28 @@ class Released:
 
     def command(self, more: Sequence[str] = ()) -> list[str]:
         """Return the `train.py` command that evaluates it."""
-        script = f"{self.dataset}-dir/train.py"
-        return [script, "--evaluate", CHECKPOINT_FLAG[self.dataset], str(self.path), *more]
+        return [f"{self.dataset}-dir/train.py", "--evaluate", "--resume", str(self.path), *more]
 
 
 def released(folder: Path, table: Path = PUBLISHED) -> list[Released]:
     """Return every released checkpoint, in the order of the table."""
-    import pandas as pd  # slow to import
+    import pandas as pd  # slow to import, as are the data sets
 
+    from common.task import load_task, task_names
+
+    names = {load_task(name).title: name for name in task_names()}
     found = []
-    for (title, method, metric), rows in pd.read_csv(table).groupby(
-        ["dataset", "method", "metric"], sort=False
-    ):
+    for key, rows in pd.read_csv(table).groupby(["dataset", "method", "metric"], sort=False):
+        title, method, metric = map(str, key)
         # "SQINV + LDS + FDS" was trained with --lds --fds.
         parts = [part.lower() for part in method.split(" + ") if part in ("LDS", "FDS")]
-        name = "-".join([FOLDERS[title], *parts])
+        name = "-".join([names[title], *parts])
         numbers = {SHOTS[shot]: value for shot, value in zip(rows["shot"], rows["value"], strict=True)}
-        found.append(Released(name, FOLDERS[title], folder / f"{name}.pth.tar", metric, numbers))
+        found.append(Released(name, names[title], folder / f"{name}.pth.tar", metric, numbers))
     return found
 
 
-def evaluate(one: Released, more: Sequence[str]) -> dict[str, float]:
+def evaluate(one: Released, more: Sequence[str]) -> dict[str, float | None]:
     """Return our test numbers by shot; raises RunFailed, with its output, if the command fails."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "metrics.json"
@@ -95,7 +89,8 @@ def compared(one: Released, ours: dict[str, float | None]) -> bool:
     limit, good = LIMITS[one.metric], True
     print(f"  {one.metric:<10}{'ours':>10}{'theirs':>10}{'difference':>12}")
     for shot, theirs in one.numbers.items():
-        mine = float("nan") if ours[shot] is None else ours[shot]
+        value = ours[shot]
+        mine = float("nan") if value is None else value
         close = abs(mine - theirs) <= limit
         verdict = "" if close else f"   more than {limit:g}"
         print(f"  {HEADINGS[shot]:<10}{mine:>10.3f}{theirs:>10.3f}{mine - theirs:>+12.3f}{verdict}")

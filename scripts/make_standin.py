@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from multiprocessing import Pool
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
 import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
@@ -45,10 +46,11 @@ SURNAMES = (
 SHEET = 60  # faces of a contact sheet
 
 
-def histogram(name: str) -> list[int] | dict[int, int]:
-    """Return the real label histogram: counts by age, or by score bin."""
+def histogram(name: str) -> dict[int, int]:
+    """Return the real label histogram: counts by age, or by the number of the score bin."""
     content = json.loads((cli.ROOT / "data" / "histograms.json").read_text(encoding="utf-8"))[name]
-    return content if isinstance(content, list) else {int(age): count for age, count in content.items()}
+    counts = enumerate(content) if isinstance(content, list) else content.items()
+    return {int(label): count for label, count in counts}
 
 
 def scaled(count: int, scale: float) -> int:
@@ -58,7 +60,7 @@ def scaled(count: int, scale: float) -> int:
 
 def draw_sts_b(folder: Path, args: argparse.Namespace) -> None:
     """Write a corpus of graded paraphrases, and word vectors for it."""
-    counts = [scaled(count, args.scale) for count in histogram("sts-b")]
+    counts = [scaled(count, args.scale) for count in histogram("sts-b").values()]
     write_corpus(folder, counts, max(2, round(50 * args.scale)), args.seed)
 
 
@@ -142,7 +144,7 @@ def draw_nyud2(folder: Path, args: argparse.Namespace) -> None:
     if args.contact_sheet is not None:
         frames.contact_sheet(folder, args.contact_sheet)
     told = describe(args)
-    standin = Standin(str(told["note"]), float(told["many_above"]), float(told["few_below"]))
+    standin = Standin(told["note"], told["many_above"], told["few_below"])
     nyud2.prepare(folder, args.seed, standin)
 
 
@@ -164,7 +166,7 @@ STANDINS: dict[str, tuple[Callable[[Path, argparse.Namespace], None], tuple[floa
 }
 
 
-def describe(args: argparse.Namespace) -> dict[str, object]:
+def describe(args: argparse.Namespace) -> dict[str, Any]:
     """Return the content of `standin.json`."""
     _, (many, few), note = STANDINS[args.name]
     told = {"dataset": args.name, "scale": args.scale, "seed": args.seed}

@@ -22,6 +22,7 @@ import common.environment  # noqa: F401 - ends in one line under a wrong interpr
 
 # isort: split
 from common import cli, flags
+from common.methods.kernel import kernel_name
 from common.report import start_logging, stop_logging
 
 ENDINGS = (".png", ".svg", ".pdf")
@@ -35,13 +36,6 @@ HELP = {
     "heatmap": "Every metric and shot of several methods, or of a whole table, against Vanilla.",
     "kernels": "The windows of LDS and FDS.",
 }
-
-
-def kernel(text: str) -> str:
-    """Parse the name of a kernel (an argparse type)."""
-    from common.methods.kernel import kernel_name  # loads torch and scipy
-
-    return kernel_name(text)
 
 
 def picture(text: str) -> Path:
@@ -79,7 +73,7 @@ def add_data(parser: cli.Parser) -> None:
 def add_density(parser: cli.Parser) -> None:
     """Add the flags of the smoothed density, named as for training."""
     parser.add_argument(
-        "--lds_kernel", type=kernel, default="gaussian", help="kernel of the smoothed density"
+        "--lds_kernel", type=kernel_name, default="gaussian", help="kernel of the smoothed density"
     )
     parser.add_argument("--lds_ks", type=ODD, default=5, help="its size in bins, odd")
     parser.add_argument(
@@ -111,7 +105,7 @@ def make_parser() -> cli.Parser:
         "--kernels",
         nargs="+",
         metavar="NAME",
-        type=kernel,
+        type=kernel_name,
         help="as for --lds_kernel (default: the published ones)",
     )
     own.add_argument("--ks", nargs="+", type=ODD, default=[5, 9, 15], help="sizes, odd")

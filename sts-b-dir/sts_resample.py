@@ -8,7 +8,7 @@ from itertools import tee
 import numpy as np
 import torch
 from sts_model import Mix
-from sts_text import PADDING, PairSplit
+from sts_split import PADDING, PairSplit
 from torch.nn import functional as F
 
 from common.methods.resample import NOISE_RATIO, Plan

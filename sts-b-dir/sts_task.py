@@ -14,10 +14,10 @@ from common.bins import Bins
 from common.cli import ROOT
 from common.datasets.standin import STANDIN, read_standin
 from common.files import digest
-from common.flags import Settings, flag, part_of_name
+from common.flags import flag, part_of_name
 from common.methods.criterion import CriterionFlags
 from common.metrics import Shots
-from common.settings import Running, Training
+from common.settings import Running, Settings, Training
 from common.task import Data, Length, Task
 
 log = logging.getLogger("dir")
@@ -140,6 +140,7 @@ TASK = Task(
     name="sts-b",
     title="STS-B-DIR",
     unit="pair",
+    label_name="similarity score",
     load=load,
     build=build,
     run_name=run_name,
@@ -162,7 +163,7 @@ TASK = Task(
     target_scale=5.0,
     focal_beta=20.0,
     select=lambda settings: "mse",
-    metrics=("mse", "mae", "gm_nonzero", "pearson", "spearman"),
+    metrics=("mse", "mae", "gm_nonzero", "pearson", "spearman", "bmse"),
     table=("mse", "pearson"),
     checkpoint_hint="; word rows follow the vocabulary of all three splits (--data_dir), the other sizes "
     "follow --d_word, --d_hid and --n_layers_enc",

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from common import cli
 
 ARGS = {
-    "dataset": "agedb", "target": "age", "retrain_fc": False, "reweight": "none", "loss": "l1", "lds": False,
-    "fds": False, "fds_variant": "paper", "seed": 0, "lr": 0.001, "bucket_start": 0, "bucket_num": 100,
+    "retrain_fc": False, "reweight": "none", "loss": "l1", "lds": False, "fds": False, "fds_variant": "paper",
+    "seed": 0, "lr": 0.001,
 }  # fmt: skip
+OF_IMAGES = {"dataset": "agedb", "target": "age", "bucket_start": 0, "bucket_num": 100}
 TRAINING = {20: 12, 21: 3, 33: 4, 47: 1}  # faces of each age
 STANDIN = {"dataset": "agedb", "scale": 0.1, "seed": 0, "many_above": 10, "few_below": 2, "note": "made up"}
 
@@ -32,7 +33,9 @@ def write_data(folder, *, standin=True):
 def write_run(folder, data, rows, *, dataset="agedb", standin="made up", shots=None, **flags):
     """A finished run without a checkpoint; `rows` are the columns of `predictions.csv`."""
     folder.mkdir(parents=True)
-    args = ARGS | {"data_dir": str(data), "name": dataset} | flags
+    args = ARGS | {"data_dir": str(data)} | flags
+    if dataset in ("agedb", "imdb-wiki"):
+        args = OF_IMAGES | args
     (folder / "args.json").write_text(json.dumps(args))
     result = {"dataset": dataset, "checkpoint": str(folder / "ckpt.best.pth.tar"), "shots": shots or {}}
     result |= {"standin": standin} if standin else {}

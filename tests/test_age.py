@@ -126,7 +126,7 @@ PUBLISHED = {
     "momentum": 0.9, "weight_decay": 1e-4, "schedule": (60, 80), "batch_size": 256, "print_freq": 10,
     "img_size": 224, "workers": 32, "resume": "", "pretrained": "", "evaluate": False,
 }  # fmt: skip
-OTHERWISE = {"lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2}  # DESIGN: the paper's kernels
+OTHERWISE = {"lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2}  # the paper's kernels (LDS 4)
 LATER = {"bucket_num", "bucket_start", "data_dir"}  # known once the data set is
 
 
@@ -273,7 +273,7 @@ def test_inverse_weights_count_from_5_to_1000_as_published():
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_statistics_are_of_raw_features_or_as_released_of_calibrated_ones(faces, variant):
-    """FACTS F3."""
+    """FDS 3 of docs/differences.md."""
     args, data = loaded(faces, "--fds", "--fds_variant", variant)
     regressor = built(args, data).train()
     method = regressor.methods["smoothing"]

@@ -53,7 +53,7 @@ def faces(tmp_path_factory):
 
 
 def flags_of(name):
-    """FDS first acts in the third epoch (FACTS F2)."""
+    """FDS first acts in the third epoch (docs/differences.md, FDS 2)."""
     return f"{COMBINATIONS[name]} --epoch {epochs(name)}"
 
 
@@ -143,7 +143,7 @@ def test_metrics_json_is_the_contract(trained, faces):
     assert result["checkpoint"] == str(path / "ckpt.best.pth.tar")
     assert result["epoch"] == torch.load(path / "ckpt.best.pth.tar")["epoch"]
     assert list(result["shots"]) == GROUPS
-    assert all(set(row) == {"n", "mae", "mse", "gm"} for row in result["shots"].values())
+    assert all(set(row) == {"n", "mae", "mse", "gm", "bmae"} for row in result["shots"].values())
     train, labels = labels_of(faces, "train"), labels_of(faces)
     counts = np.array([(train == label).sum() for label in labels])
     expected = [
@@ -161,7 +161,7 @@ def test_metrics_json_is_the_contract(trained, faces):
 def test_predictions_csv_reproduces_the_metrics(trained, faces, name):
     path = trained(name)
     rows, shots = pd.read_csv(path / "predictions.csv"), read(path / "metrics.json")["shots"]
-    assert list(rows.columns) == ["label", "prediction", "shot"]
+    assert list(rows.columns) == ["label", "prediction", "shot", "path"]
     np.testing.assert_array_equal(rows["label"], labels_of(faces))
     for group in GROUPS[:4]:
         chosen = rows if group == "all" else rows[rows["shot"] == group]
@@ -190,7 +190,7 @@ def test_an_empty_shot_has_null_metrics_and_zero_is_there_only_where_it_is(faces
     shots = read(run_dir(argv) / "metrics.json")["shots"]
     assert list(shots) == GROUPS[:4]
     assert [shots[group]["n"] for group in GROUPS[:4]] == [24, 12, 12, 0]
-    assert shots["few"] == {"n": 0, "mae": None, "mse": None, "gm": None}
+    assert shots["few"] == {"n": 0, "mae": None, "mse": None, "gm": None, "bmae": None}
     assert list(history(run_dir(argv))[0]["val"]) == GROUPS[:4]
     table = capsys.readouterr().out.split("Test of ")[1]
     assert "Zero" not in table
@@ -575,7 +575,7 @@ def test_rrt_trains_a_fresh_head_on_a_frozen_encoder(trained, faces, starts, cap
     for key in encoder:
         assert torch.equal(before[key], after[key]), key
     moved = [key for key in before if key.endswith(("running_mean", "running_var"))]
-    assert all(not torch.equal(before[key], after[key]) for key in moved), "as published (FACTS, RRT)"
+    assert all(not torch.equal(before[key], after[key]) for key in moved), "as published (RRT 1)"
     [(step, moments, _, start)] = starts
     assert (step, moments) == (0, {})
     for part in ("weight", "bias"):

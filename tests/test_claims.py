@@ -248,6 +248,13 @@ def test_sums_of_moments_give_the_metric_of_any_resample(seed, metric):
     assert found == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_metric_with_a_column_of_its_own_is_its_mean():
+    """NLL is of each sample's distribution, which the column alone knows."""
+    frame = pd.DataFrame({"label": [1.0, 2], "prediction": [1.0, 3], "std": [1.0, 1], "nll": [0.5, 2.5]})
+    sums = claims._of_samples(frame, "nll").sum(axis=0)[None]
+    assert claims.MOMENTS["nll"](sums)[0] == METRICS["nll"].compute({"nll": frame["nll"].to_numpy()}) == 1.5
+
+
 def test_predictions_of_another_run_are_noticed(root):
     mine = table(("mse", "all"))
     fill(mine, {"A": 0.3, "B": 1.0})

@@ -7,20 +7,8 @@ import depth_task
 import numpy as np
 import pytest
 import torch
-from depth_data import (
-    DEVIATION,
-    EIGENVALUES,
-    EIGENVECTORS,
-    GREY,
-    MEAN,
-    DepthSplit,
-    Move,
-    Sizes,
-    _moves,
-    hold_out,
-    jitter_colours,
-    read_counts,
-)
+from depth_colours import DEVIATION, EIGENVALUES, EIGENVECTORS, GREY, MEAN, jitter_colours
+from depth_data import DepthSplit, Move, Sizes, _moves, hold_out, read_counts
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

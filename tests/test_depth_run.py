@@ -174,7 +174,7 @@ def test_a_checkpoint_has_the_published_keys(trained):
 
 
 def test_fds_sees_its_subset_without_augmentation(folder, monkeypatch):
-    """600 images in the real data (FACTS F4), 6 here; in train mode."""
+    """600 images in the real data (FDS 4), 6 here; in train mode."""
     seen = []
     collect = FDS.collect
 

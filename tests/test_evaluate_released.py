@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 import torch
 from evaluate_released import PUBLISHED, main, released
-from tiny_faces import age, load_train, write_faces
+from tiny_faces import load_train, write_faces
 from torch import nn
 
 from common import cli
+from common.images.task import ResNetEncoder
+from common.task import load_task
 from common.training.checkpoint import renamed
-from common.training.regressor import Regressor
+from common.training.regressor import Regressor, key_map
 
 pytestmark = pytest.mark.slow
 
@@ -25,8 +27,8 @@ def one(tmp_path_factory):
     folder = tmp_path_factory.mktemp("released")
     data = write_faces(folder / "data")
     torch.manual_seed(0)
-    model = Regressor(age.ResNetEncoder("resnet18"), nn.Linear(512, 1))
-    state = renamed(model.state_dict(), age.task("agedb").key_map)
+    model = Regressor(ResNetEncoder("resnet18"), nn.Linear(512, 1))
+    state = renamed(model.state_dict(), key_map(load_task("agedb")))
     torch.save({"epoch": 3, "state_dict": state}, folder / "agedb-lds.pth.tar")
     argv = ["--data_dir", str(data), *FLAGS.split(), "--evaluate", "--resume"]
     argv += [str(folder / "agedb-lds.pth.tar"), "--metrics_json", str(folder / "m.json")]

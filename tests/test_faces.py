@@ -13,7 +13,7 @@ from torchvision import transforms
 from torchvision.transforms import functional as tvf
 
 from common.bins import Bins
-from common.datasets.faces import label_bins, read_faces
+from common.datasets.faces import SPLITS, label_bins, read_faces
 from common.errors import UserError
 from common.images.augment import crop_flip, normalize, random_crop_flip
 from common.images.split import FaceSplit, load_faces
@@ -49,7 +49,8 @@ def root(master, tmp_path):
 
 
 def load(root, cache="auto", **options):
-    return load_faces(root, "faces.csv", img_size=SIZE, cache=cache, workers=2, **options)
+    table = read_faces(root / "faces.csv", needed=options.get("needed", SPLITS))
+    return load_faces(table, img_size=SIZE, cache=cache, workers=2, **options)
 
 
 # --- the CSV

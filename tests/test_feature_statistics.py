@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import sts_corpus
 import torch
 from drawn import call, drawn, legend
-from plotting.data_sets import task_of
 from plotting.feature_statistics import (
     Statistics,
     collect,
@@ -25,7 +23,8 @@ from tiny_faces import command, trained_in, write_faces
 
 from common.bins import Bins
 from common.errors import UserError
-from common.task import Batch, Draw
+from common.method import choose_methods
+from common.task import Batch, Draw, load_task
 from common.training import checkpoint
 from common.training.regressor import build_regressor, load_model
 
@@ -71,7 +70,7 @@ def last_is_best(run):
 def read(folder):
     """The run and its training labels."""
     run = read_run(folder)
-    return run, of_run("agedb", run.args, Path(run.args["data_dir"]))
+    return run, of_run(run.task, run.settings)
 
 
 def buffers_of(run):
@@ -109,10 +108,11 @@ def test_collect_gives_mean_and_unbiased_variance_of_each_bin():
                 yield Batch(torch.from_numpy(inputs), torch.from_numpy(targets).float(), None)
 
     class Model(torch.nn.Linear):
-        encoder = SimpleNamespace(feature_dim=3)
+        @staticmethod
+        def encoder(inputs):
+            return inputs
 
-        def forward(self, inputs):
-            return None, inputs
+    Model.encoder.feature_dim = 3
 
     data = SimpleNamespace(train=Split(), statistics=None, bins=Bins.integers(0, 5))
     found = collect(Model(1, 1), SimpleNamespace(unit="vector"), data, 12, "x")
@@ -171,10 +171,10 @@ def test_the_pass_is_over_the_training_set_of_the_tested_model(vanilla, faces):
     """Against the features of one image after the other, from the checkpoint that was tested."""
     run, training = read(vanilla)
     found = from_training_set(run, "Vanilla", faces)
-    args = run_again(run, faces)
-    data = task_of("agedb").load(args)
-    model = build_regressor(task_of("agedb"), args, data).eval()
-    load_model(model, checkpoint.load(vanilla / "ckpt.best.pth.tar"), task_of("agedb"), vanilla)
+    task, settings = load_task("agedb"), run_again(run.settings, faces)
+    data = task.load(settings)
+    model = build_regressor(task, settings, data, choose_methods(task, settings)).eval()
+    load_model(model, checkpoint.load(vanilla / "ckpt.best.pth.tar"), task, vanilla)
     split, draws = data.train, [Draw(np.array([i]), 0) for i in range(len(data.train))]
     with torch.no_grad():
         features = [

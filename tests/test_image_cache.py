@@ -1,4 +1,4 @@
-"""The image cache: the published pixels, bad files by name, and nothing half-written ever used."""
+"""The image cache: the published pixels, bad files by name, and nothing half-written or damaged ever used."""
 
 import errno
 import logging
@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,9 +188,13 @@ def test_off_writes_nothing(folder):
     assert not (folder / ".cache").exists()
 
 
+def place(root, size=SIZE):
+    """The path of the cache's files without their endings."""
+    return image_cache._place(root, names(root), (len(names(root)), size, size, 3), "auto", 2)
+
+
 def key(root, size=SIZE):
-    store = image_cache._store(root, names(root), size, "auto", 2)
-    return store.key
+    return place(root, size).name
 
 
 def test_the_key_follows_content_and_size_only(folder):
@@ -279,7 +282,10 @@ def test_a_full_disk_is_an_error_with_a_way_out(folder, monkeypatch):
 
 
 def test_a_disk_that_fills_up_while_writing(folder, monkeypatch):
-    monkeypatch.setattr(image_cache.os, "pwrite", lambda descriptor, data, offset: 100)
+    def no_room(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(image_cache.os, "fsync", no_room)
     with pytest.raises(UserError, match="No space left"):
         cached_images(folder, names(folder), SIZE, "auto")
     assert not [*(folder / ".cache").glob("*.npy"), *(folder / ".cache").glob("*.partial")]
@@ -308,13 +314,91 @@ def test_auto_without_write_permission_decodes(folder, monkeypatch, logged):
     monkeypatch.undo()
     cached_images(folder, names(folder), SIZE, "auto")
     monkeypatch.setattr(image_cache.os, "access", lambda path, mode: False)
-    monkeypatch.setattr(image_cache, "_write_whole", lambda path, text: pytest.fail("written"))
+    monkeypatch.setattr(image_cache, "write_atomically", lambda path, data: pytest.fail("written"))
     assert cached_images(folder, names(folder), SIZE, "auto")[0] is not None, "a finished one can be read"
 
 
 def test_a_cache_folder_that_is_a_file(folder):
     with pytest.raises(UserError, match="00.jpg: cannot write the image cache.*--cache DIR"):
         cached_images(folder, names(folder), SIZE, str(folder / "00.jpg"))
+
+
+# --- what users trip over: pipes, damage, leftovers
+
+
+@pytest.mark.parametrize("cache", ["auto", "off"])
+@pytest.mark.parametrize("bad_images", ["error", "skip"])
+def test_11_15_a_pipe_or_a_device_among_the_images_is_named_and_never_opened(folder, cache, bad_images):
+    for name, target in {"02.jpg": None, "03.jpg": "/dev/zero"}.items():
+        (folder / name).unlink()
+        (folder / name).symlink_to(target) if target else os.mkfifo(folder / name)
+    paths = [f"{number:02}.jpg" for number in range(40)]
+    if bad_images == "skip":
+        assert list(cached_images(folder, paths, SIZE, cache, bad_images="skip")[1]) == [2, 3]
+        return
+    with pytest.raises(UserError, match=r"2 of 40 .*02\.jpg is a folder, a pipe or a device.*03\.jpg"):
+        cached_images(folder, paths, SIZE, cache)
+    with pytest.raises(BadImage, match=r"02\.jpg: is a folder, a pipe or a device"):
+        decode(folder / "02.jpg", SIZE)
+
+
+@pytest.mark.parametrize("place_of", [0, 1000, -1], ids=["first", "middle", "last"])
+def test_11_17_a_flipped_bit_among_the_cached_pixels_is_one_line(folder, place_of):
+    images, _ = cached_images(folder, names(folder), SIZE, "auto")
+    file = place(folder).with_suffix(".npy")
+    content = bytearray(file.read_bytes())
+    content[len(content) - images.nbytes + place_of if place_of >= 0 else -1] ^= 1
+    file.write_bytes(content)
+    for _ in range(2):  # an error is not remembered as a success
+        with pytest.raises(UserError, match=rf"{file}: is damaged .*delete it") as caught:
+            cached_images(folder, names(folder), SIZE, "auto")
+        assert "\n" not in str(caught.value)
+    file.unlink()  # the way out
+    assert_holds(cached_images(folder, names(folder), SIZE, "auto")[0], folder)
+
+
+def test_11_17_pixels_are_checked_once_in_a_process(folder, monkeypatch):
+    cached_images(folder, names(folder), SIZE, "auto")
+    monkeypatch.setattr(image_cache.zlib, "crc32", lambda data, crc: pytest.fail("checked again"))
+    cached_images(folder, names(folder), SIZE, "auto")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"rows": 40}',
+        '{"rows": 40, "bad": {}}',
+        '{"rows": 40, "crc32": 1, "bad": {"x": 1}}',
+        "\0",
+    ],
+)
+def test_11_17_a_damaged_record_of_a_cache_is_written_again(folder, content):
+    cached_images(folder, names(folder), SIZE, "auto")
+    state = place(folder).with_suffix(".json")
+    state.write_text(content)
+    assert_holds(cached_images(folder, names(folder), SIZE, "auto")[0], folder)
+    assert '"crc32"' in state.read_text()
+
+
+@pytest.mark.parametrize("content", [b"", b"../../x", b"\xff\xfe"])
+def test_11_17_a_damaged_note_of_a_key_is_written_again(folder, content):
+    before = key(folder)
+    (note,) = (folder / ".cache").glob("*.key")
+    note.write_bytes(content)
+    assert key(folder) == before
+    assert note.read_text() == before
+
+
+def test_11_17_temporary_files_of_killed_commands_are_cleaned_by_the_next_one(folder):
+    (folder / ".cache").mkdir()
+    leftovers = [folder / ".cache" / name for name in ("0123.partial", ".0123.json.77.tmp")]
+    for leftover in leftovers:
+        leftover.write_bytes(b"x")
+    cached_images(folder, names(folder), SIZE, "auto")
+    assert not any(leftover.exists() for leftover in leftovers)
 
 
 # --- killed, and two at once
@@ -346,21 +430,21 @@ def test_a_killed_build_resumes_to_the_same_bytes(folder, tmp_path):
 
 
 def test_a_kill_before_the_first_record_starts_over(folder):
-    store = image_cache._store(folder, names(folder), SIZE, "auto", 2)
-    store.at("json").write_text('{"rows": 40, "bad": {}}')  # of a cache whose array is gone
+    state, array, partial = (place(folder).with_suffix(f".{suffix}") for suffix in ("json", "npy", "partial"))
+    state.write_text('{"rows": 40, "crc32": 1, "bad": {}}')  # of a cache whose array is gone
     images, _ = cached_images(folder, names(folder), SIZE, "auto")
     assert_holds(images, folder)
-    store.at("npy").rename(store.at("partial"))
-    store.at("json").unlink()
-    store.at("partial").write_bytes(bytes(store.total))  # taken, nothing written
+    size = array.stat().st_size
+    array.unlink()
+    state.unlink()
+    partial.write_bytes(bytes(size))  # taken, nothing written
     images, _ = cached_images(folder, names(folder), SIZE, "auto")
     assert_holds(images, folder)
 
 
 def test_a_cut_off_cache_is_written_again(folder):
     cached_images(folder, names(folder), SIZE, "auto")
-    file = Path(image_cache._store(folder, names(folder), SIZE, "auto", 2).at("npy"))
-    os.truncate(file, 5000)
+    os.truncate(place(folder).with_suffix(".npy"), 5000)
     images, _ = cached_images(folder, names(folder), SIZE, "auto")
     assert_holds(images, folder)
 

@@ -4,24 +4,23 @@ import json
 
 import numpy as np
 import pytest
-from plotting.data_sets import parser_of, task_of
-from plotting.label_counts import TrainingLabels, of_folder, of_run
+from plotting.label_counts import TrainingLabels, default_settings, of_folder, of_run
 from sts_corpus import write_corpus
 from tiny_faces import SIZES, write_faces
 
-from common import cli
 from common.bins import Bins
 from common.errors import UserError
 from common.lds import get_lds_kernel_window
 from common.metrics import Shots
+from common.task import load_task
+from common.training.command import settings_of
 
 
 def loaded(dataset, folder, *flags):
     """What training loads, and what is read for a picture, under the same flags."""
-    args = parser_of(dataset).parse_args([word for flag in flags for word in flag.split()])
-    cli.resolve(args, lds_reweight="inverse")
-    args.name, args.published_start, args.data_dir = dataset, 0, folder
-    return task_of(dataset).load(args), of_run(dataset, vars(args), folder)
+    task, argv = load_task(dataset), [word for flag in flags for word in flag.split()]
+    settings = settings_of(task, "", " ", [*argv, "--data_dir", str(folder)])
+    return task.load(settings), of_run(task, settings)
 
 
 def assert_same(data, read):
@@ -109,11 +108,11 @@ def test_several_csvs(tmp_path):
 
 @pytest.mark.parametrize("dataset", ["agedb", "sts-b"])
 def test_data_that_are_not_there(tmp_path, dataset):
-    args = vars(parser_of(dataset).parse_args([]))
-    with pytest.raises(UserError, match="--data_dir says where the data are"):
-        of_run(dataset, args, tmp_path)
+    task = load_task(dataset)
+    with pytest.raises(UserError, match="--data_dir says where they are|--data_dir says where the data are"):
+        of_run(task, default_settings(task, data_dir=tmp_path))
 
 
 def test_a_data_set_without_a_script():
-    with pytest.raises(UserError, match=r"nosuch-dir/train.py: there is no such script"):
-        task_of("nosuch")
+    with pytest.raises(UserError, match="nosuch: there is no such data set"):
+        load_task("nosuch")

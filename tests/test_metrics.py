@@ -7,7 +7,8 @@ import pytest
 from golden_counts import agedb_train_counts
 
 from common.bins import Bins
-from common.metrics import Shots, gm, shot_metrics, shot_table
+from common.cli import ROOT
+from common.metrics import Shots, ause, gm, shot_metrics, shot_table
 
 
 def table_of(predictions, labels, shots, metrics):
@@ -79,3 +80,28 @@ def test_fractional_labels_do_not_all_become_few():
     ours = shot_metrics(np.array([31.0, 35.0]), np.array([31.25, 35.5]), train)
     assert ours["many"]["l1"] == pytest.approx(0.375)
     assert ours["low"]["l1"] is None
+
+
+def test_errors_averaged_over_labels_are_those_of_balanced_mse():
+    """`bmae` and `bmse` as the code of Balanced MSE (Ren et al., CVPR 2022) prints them."""
+    with np.load(ROOT / "tests" / "golden" / "balanced_metrics.npz") as file:
+        golden = dict(file)
+    bins = Bins.integers(0, 120)
+    shots = Shots(bins, bins.counts(golden["train_labels"]), 100, 20)
+    labels = golden["labels"]
+    columns = {"label": labels, "prediction": golden["preds"], "bin": bins.index(labels)}
+    table = shot_table(columns, shots, ("bmae", "bmse", "gm"))
+    for shot in ("all", "many", "medium", "few"):
+        row = table[shot]
+        for metric in ("bmae", "bmse"):
+            assert row[metric] == pytest.approx(float(golden[f"{metric}_{shot}"]), rel=1e-6)
+        if shot != "all":
+            assert row["gm"] == pytest.approx(float(golden[f"gmean_{shot}"]), rel=1e-5)
+
+
+def test_ause_is_0_where_the_spread_orders_the_errors_and_more_where_it_does_not():
+    errors = np.array([4.0, 3.0, 2.0, 1.0])
+    columns = {"label": np.zeros(4), "prediction": errors, "std": errors}
+    assert ause(columns) == pytest.approx(0)
+    assert ause({**columns, "std": -errors}) == pytest.approx(np.mean([0, 3 - 2, 3.5 - 1.5, 4 - 1]) / 2.5)
+    assert ause({**columns, "prediction": np.zeros(4)}) == 0

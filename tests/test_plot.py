@@ -30,7 +30,9 @@ METHODS = {
     "SQINV": {"reweight": "sqrt_inv"},
     "SQINV + LDS": {"reweight": "sqrt_inv", "lds": True},
     "SQINV + FDS": {"reweight": "sqrt_inv", "fds": True},
-    "LDS + FDS (released)": {"lds": True, "fds": True, "fds_variant": "released"},
+    "SQINV + LDS + FDS (released)": {
+        "reweight": "sqrt_inv", "lds": True, "fds": True, "fds_variant": "released",
+    },
     "RRT": {"retrain_fc": True, "reweight": "inverse", "pretrained": "a.pth"},
     "Focal-R": {"loss": "focal_l1"},
     "INV": {"reweight": "inverse"},

@@ -1,24 +1,22 @@
 """The rows of data/recipes.toml are commands that their train.py takes, and they are the paper's rows."""
 
-import importlib.util
 import re
 import shlex
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import make_standin
 import pandas as pd
 import prepare
 import pytest
-import sts_corpus
 from reproducing import recipes
 from reproducing.recipes import find_table, read_tables
 from reproducing.table_numbers import paper_number, published
-from tiny_faces import load_train
 
 from common import cli
 from common.errors import UserError
-from common.images import task as age
+from common.task import load_task
+from common.training.command import run_name, settings_of
 
 ROOT = cli.ROOT
 TABLES = read_tables()
@@ -28,30 +26,12 @@ KERNELS = {"Gaussian": "gaussian", "triangular": "triang", "Laplacian": "laplace
 SCHEMES = {"SQINV": "sqrt_inv", "INV": "inverse", "RRT": "inverse"}
 
 
-def load_nyud2():
-    """`nyud2-dir/train.py` under a name of its own."""
-    if "nyud2_train" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("nyud2_train", ROOT / "nyud2-dir" / "train.py")
-        sys.modules["nyud2_train"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["nyud2_train"])
-    return sys.modules["nyud2_train"]
-
-
 def parsed(cell, command=None):
-    """The arguments of a cell as its own train.py reads them, and the name that it gives the run."""
-    script, *flags = command or cell.command()
-    folder = script.removesuffix("/train.py")
-    if folder == "sts-b-dir":
-        parser, run_name = sts_corpus.train.parser(), sts_corpus.train.run_name
-    elif folder == "nyud2-dir":
-        parser, run_name = load_nyud2().parser(), load_nyud2().run_name
-    else:
-        train = load_train(folder)
-        dataset = folder.removesuffix("-dir").replace("-", "_")
-        parser, run_name = age.parser(train.PROG, train.__doc__, dataset), age.run_name
-    args = parser.parse_args(flags)
-    cli.resolve(args, lds_reweight=LDS_REWEIGHT.get(folder, "inverse"))
-    return args, run_name(args)
+    """Every flag of a cell by name, as its own train.py reads them, and the name that it gives the run."""
+    script, *argv = command or cell.command()
+    task = load_task(script.removesuffix("-dir/train.py"))
+    settings = settings_of(task, script, task.title, argv)
+    return SimpleNamespace(**settings.values()), run_name(task, settings)
 
 
 # Every row is a command
@@ -97,7 +77,7 @@ def test_rows_are_what_their_names_say():
         assert args.retrain_fc is ("RRT" in words), cell
         assert (args.fds_variant == "released") is ("(released)" in words), cell
         assert args.loss.startswith("focal") is ("Focal-R" in words), cell
-        assert args.resample == {"SMOTER": "smoter", "SMOGN": "smogn"}.get(words[0]), cell
+        assert vars(args).get("resample") == {"SMOTER": "smoter", "SMOGN": "smogn"}.get(words[0]), cell
         lds = "none" if "LDS" not in words else LDS_REWEIGHT.get(Path(cell.script).parent.name, "inverse")
         assert args.reweight == SCHEMES.get(words[0], lds), cell
         kernel = KERNELS.get(words[-1], "gaussian")
@@ -120,7 +100,7 @@ def test_a_second_stage_starts_from_the_row_that_it_names_with_fds_where_it_has_
 
 
 def test_on_age_rrt_is_30_epochs_at_a_tenth_of_the_rate():
-    """FACTS, "Losses, selection, two-stage"."""
+    """The paper's second stage (docs/differences.md, RRT 3)."""
     for name in ("agedb-paper", "imdb-wiki-paper"):
         args, _ = parsed(TABLES[name].cell("RRT", 0))
         assert (args.epoch, args.lr, args.reweight) == (30, 1e-4, "inverse")

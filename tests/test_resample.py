@@ -19,6 +19,7 @@ from sts_resample import resample_pairs
 from sts_text import PairSplit
 
 from common.bins import Bins
+from common.datasets.faces import read_faces
 from common.images.resample import SMALL, resample_faces
 from common.images.split import load_faces
 from common.method import choose_methods
@@ -217,7 +218,7 @@ def faces(tmp_path_factory):
 
 
 def resampled(faces, method, cache="off", **how):
-    split = load_faces(faces, "agedb.csv", img_size=16, cache=cache)["train"]
+    split = load_faces(read_faces(faces / "agedb.csv"), img_size=16, cache=cache)["train"]
     shots = Shots(BINS, BINS.counts(split.labels), 3, 2)
     rows, plan = few_rows(split.labels, shots), planner(method, split.labels, shots, **how)
     return split, resample_faces(split, rows, plan)

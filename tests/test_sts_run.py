@@ -20,13 +20,14 @@ from sts_corpus import PROG, ROOT, call, command, run_dir, write_corpus
 from sts_model import Highway, PairEncoder
 from torch import nn
 
+from common.bins import Bins
 from common.fds import FDS
 from common.training import checkpoint, engine
 from common.training import command as commands
 
 pytestmark = pytest.mark.slow
 
-METRICS = ("mse", "mae", "gm", "pearson", "spearman")
+METRICS = ("mse", "mae", "gm", "pearson", "spearman", "bmse")
 SHOTS = ("all", "many", "medium", "few")
 COMBINATIONS = {
     "vanilla": "",
@@ -135,7 +136,7 @@ def test_an_empty_shot_has_null_metrics_and_prints_a_dash(corpus, tmp_path, caps
 def test_predictions_reproduce_the_metrics(trained):
     path = trained("lds_fds")
     rows, shots = pd.read_csv(path / "predictions.csv"), read(path / "metrics.json")["shots"]
-    assert list(rows.columns) == ["label", "prediction", "shot"]
+    assert list(rows.columns) == ["label", "prediction", "shot", "row"]
     assert len(rows) == 40
     for shot in SHOTS:
         mine = rows if shot == "all" else rows[rows["shot"] == shot]
@@ -145,6 +146,7 @@ def test_predictions_reproduce_the_metrics(trained):
             "n": len(mine), "mse": np.mean(error**2), "mae": np.mean(error),
             "gm": np.exp(np.mean(np.log(error))), "pearson": stats.pearsonr(pred, label)[0],
             "spearman": stats.spearmanr(pred, label)[0],
+            "bmse": pd.Series(error**2).groupby(Bins.uniform(0, 5, 50).index(label)).mean().mean(),
         }  # fmt: skip
         assert shots[shot] == pytest.approx(expected, rel=1e-6)
 

@@ -10,6 +10,9 @@ import tiny_faces
 import torch
 from runs import read
 
+from common.report import shot_text
+from common.training.command import rounded
+
 pytestmark = pytest.mark.slow
 
 
@@ -275,3 +278,38 @@ def test_11_17_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path, capsys):
     capsys.readouterr()
     assert tiny_faces.call([*command, "--evaluate"]) == 2
     assert f"{best}: is damaged" in last_line(capsys)
+
+
+# 16
+
+
+def test_11_16_own_data_are_logged_under_their_own_name(tmp_path, capsys):
+    data = tiny_faces.write_faces(tmp_path / "faces", name="apples")
+    assert tiny_faces.call(tiny_faces.command(data, "--dataset apples --epoch 1")) == 0
+    out = capsys.readouterr().out
+    assert "apples: 80 training, 24 validation, 24 test" in out
+    assert "agedb:" not in out
+
+
+def test_11_16_a_depth_run_counts_epochs_as_the_others_do(tmp_path, capsys):
+    data = tiny_depth.tiny_nyud2(tmp_path / "n", train=4, test=2)
+    assert tiny_depth.call(tiny_depth.command(data, "--epochs 2")) == 0
+    out = capsys.readouterr().out
+    best = [line for line in out.splitlines() if "the best so far" in line][-1]
+    epoch = int(float(best.split("(epoch ")[1].split(")")[0]))
+    assert f"ckpt.best.pth.tar (epoch {epoch})" in out
+    path = tiny_depth.run_dir(tiny_depth.command(data, "--epochs 2"))
+    assert torch.load(path / "ckpt.best.pth.tar", weights_only=False)["epoch"] == epoch - 1  # as published
+
+
+@pytest.mark.parametrize(
+    ("bound", "text"), [(12823.54798, "12,824"), (100, "100"), (2.6e7, "26,000,000"), (4.5, "4.5")]
+)
+def test_11_16_thresholds_are_rounded(bound, text):
+    assert rounded(bound) == text
+
+
+def test_11_16_columns_of_any_size_keep_a_space_between():
+    shots = {group: {"n": 10**11, "mae": 123456789.123} for group in ("all", "many", "medium", "few")}
+    for line in shot_text(shots, ("mae",)).splitlines()[1:]:
+        assert len(line.split()) >= 5

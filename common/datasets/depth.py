@@ -117,7 +117,7 @@ def counted_depth(path: Path, *, test: bool = False) -> np.ndarray:
     """Depth in metres at the size at which it is counted, float32 `(228, 304)`; 0 is no measurement.
 
     The nearest pixels of the shrunken map, cropped, without augmentation: what the published counts
-    (`golden/nyu_weights.json`) and the balanced test mask are made from.
+    (`data/nyud2_counts.json`) and the balanced test mask are made from.
     """
     stored = open_test_depth(path) if test else open_train_depth(path)
     return to_metres(centre_crop(shrink(stored, Image.Resampling.NEAREST)), test=test)

@@ -1,31 +1,35 @@
-"""One image file as pixels, which files of a list are bad, and reading one batch ahead."""
+"""Decode one image file, find the bad ones of a list, and read one batch ahead."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from common.errors import RunFailed, UserError
 from common.report import Progress
-from common.task import Draw
+
+if TYPE_CHECKING:
+    from common.task import Draw  # loads torch, which preparing data needs not
 
 S = TypeVar("S")
 T = TypeVar("T")
 
-# What says that a file is bad. Any other errno (too many open files, a lost network disk) is no fault of
-# the image, and must not make `--bad_images skip` drop it.
+# These errors say that a file is bad. Any other errno (too many open files, a lost network disk) is no fault
+# of the image, and must not make `--bad_images skip` drop it.
 FILE_ERRNOS = {None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
+IRREGULAR = "is a folder, a pipe or a device, not a file"
 
 
 class BadImage(UserError):
-    """An image that cannot be read; `reason` says why, the message names the file and the way out."""
+    """An unreadable image: `reason` says why, the message names the file and the way out."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}; replace the file, or leave it out with --bad_images skip")
@@ -33,11 +37,13 @@ class BadImage(UserError):
 
 
 def decode(path: Path, size: int) -> np.ndarray:
-    """The image in RGB, resized as torchvision's Resize((size, size)) does: uint8 `(size, size, 3)`.
+    """Return the image in RGB, resized as torchvision's Resize((size, size)) does: uint8 `(size, size, 3)`.
 
-    EXIF rotation is not applied, as in the published code. Raises `BadImage` where the file is missing,
-    truncated or no image, and `RunFailed` where the machine failed to read it.
+    EXIF rotation is not applied, as in the published code. Raises BadImage where the file is missing,
+    truncated or no image, and RunFailed where the machine failed to read it.
     """
+    if problem(path) == IRREGULAR:
+        raise BadImage(path, IRREGULAR)
     try:
         with Image.open(path) as image:
             return np.asarray(_rgb(image).resize((size, size), Image.Resampling.BILINEAR))
@@ -54,7 +60,7 @@ def decode(path: Path, size: int) -> np.ndarray:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode as 8-bit RGB; 16-bit grey keeps its high byte, which `convert` would clip to white."""
+    """Convert any mode to 8-bit RGB; 16-bit grey keeps its high byte, which `convert` would clip to white."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "P" and "transparency" in image.info:
@@ -63,20 +69,28 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def file_stat(file: Path) -> os.stat_result | None:
-    """What the file system says of a file; None where it has no such file, or the name cannot be one."""
+    """Return the status of a file; None where there is no such file, or the name cannot be one."""
     try:
         return file.stat()
     except (OSError, ValueError):
         return None
 
 
+def problem(file: Path) -> str | None:
+    """Return why a path is no file that can be opened; a pipe would hang whoever opens it."""
+    found = file_stat(file)
+    if found is None:
+        return "is missing"
+    return None if stat.S_ISREG(found.st_mode) else IRREGULAR
+
+
 def missing(files: list[Path]) -> dict[int, str]:
-    """The rows of the files that are not there, each with the reason as `BadImage` gives it."""
-    return {row: "is missing" for row, file in enumerate(files) if file_stat(file) is None}
+    """Return the rows without a file, each with the reason as BadImage gives it; no file is opened."""
+    return {row: reason for row, file in enumerate(files) if (reason := problem(file))}
 
 
 def unreadable(files: list[Path], workers: int) -> dict[int, str]:
-    """The rows of the files that do not decode, with the reasons: all are read, by `workers` threads."""
+    """Return the rows of the files that do not decode, with the reasons; `workers` threads read them all."""
 
     def reason(file: Path) -> str | None:
         try:
@@ -90,7 +104,7 @@ def unreadable(files: list[Path], workers: int) -> dict[int, str]:
 
 
 def in_threads(function: Callable[[S], T], items: Iterable[S], workers: int) -> Iterator[T]:
-    """The function of each item, in order, by `workers` threads; left early, it begins no other."""
+    """Yield the function of each item, in order, from `workers` threads; left early, it begins no other."""
     pool = ThreadPoolExecutor(max(workers, 1))
     try:
         yield from pool.map(function, items)
@@ -99,7 +113,7 @@ def in_threads(function: Callable[[S], T], items: Iterable[S], workers: int) -> 
 
 
 def reported(items: Iterable[T], what: str, total: int, start: int = 0) -> Iterator[T]:
-    """The items, with a progress bar over them that begins at `start` of `total`."""
+    """Yield the items under a progress bar that begins at `start` of `total`."""
     with Progress(total, "image", what, start=start) as progress:
         for item in items:
             yield item

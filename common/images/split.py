@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
-from common.datasets.faces import SPLITS, also, check_sizes, read_faces
+from common.datasets.faces import SPLITS, FaceTable, also, check_sizes
 from common.errors import UserError
 from common.images.augment import PADDING, jitter_colours, normalize, random_crop_flip
 from common.images.cache import cached_images
@@ -48,6 +48,11 @@ class FaceSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def names(self) -> tuple[str, list[str]]:
+        """What names each sample in `predictions.csv`: its column, and the path of each image."""
+        return "path", self.paths
+
     def weighted(self, weights: np.ndarray) -> FaceSplit:
         """Return this split with weights of the loss, float32 `(N,)`."""
         return replace(self, weights=weights)
@@ -63,9 +68,9 @@ class FaceSplit:
         return resample_faces(self, rows, plan)
 
     def batches(self, draws: Iterable[Draw], *, augment: bool, device: torch.device) -> Iterator[Batch]:
-        """The batch of each draw: inputs float32 `(n, 3, S, S)` in [-1, 1], targets and weights `(n, 1)`.
+        """Yield the batch of each draw: inputs float32 `(n, 3, S, S)` in [-1, 1], targets and weights `(n, 1)`.
 
-        One thread reads the next batch while the device is busy with this one. Raises `BadImage` where
+        One thread reads the next batch while the device is busy with this one. Raises BadImage where
         there is no cache and a file cannot be read.
         """
         pin = device.type == "cuda"  # a GPU copies from pinned memory while it computes
@@ -93,7 +98,7 @@ class FaceSplit:
         return Batch(tensor(pixels), tensor(_column(self.labels, draw)), weights)
 
     def pixels(self, indices: np.ndarray, decoders: Executor) -> np.ndarray:
-        """The images of these samples, uint8 `(n, S, S, 3)`: from the cache, or decoded by `decoders`."""
+        """Return the images of these samples, uint8 `(n, S, S, 3)`: from the cache, or decoded by `decoders`."""
         if self.images is not None:
             return self.images[self.rows[indices]]
         files = [self.root / self.paths[index] for index in indices]
@@ -105,12 +110,9 @@ def _column(values: np.ndarray, draw: Draw) -> np.ndarray:
 
 
 def load_faces(
-    data_dir: Path,
-    csv: str,
+    table: FaceTable,
     *,
-    target: str = "age",
-    label_min: float | None = None,
-    label_max: float | None = None,
+    needed: Sequence[str] = SPLITS,
     img_size: int = 224,
     cache: str = "auto",
     bad_images: str = "error",
@@ -118,26 +120,30 @@ def load_faces(
     padding: int = PADDING,
     hint: str = "",
 ) -> dict[str, FaceSplit]:
-    """The splits "train", "val" and "test" of `data_dir/csv`, whose paths are relative to `data_dir`.
+    """Return the splits "train", "val" and "test" of a CSV whose images lie beside it.
 
-    For `cache` and `bad_images` see `common.images.cache.cached_images`, for the labels `read_faces`. Raises
-    `UserError` as these do, and where bad images leave too little of a split.
+    Only images of the `needed` splits are looked for, checked and cached; the others have labels and no
+    pixels. For `cache` and `bad_images` see `common.images.cache.cached_images`. Raises UserError as that
+    does, and where bad images leave too little of a split.
     """
-    table = read_faces(data_dir / csv, target, label_min, label_max, hint)
-    if not any(file_stat(data_dir / path) for path in table.paths):
+    root, kept = table.csv.parent, np.flatnonzero(np.isin(table.split, needed))
+    paths = [table.paths[row] for row in kept]
+    if not any(file_stat(root / path) for path in paths):
         raise UserError(
-            f"{data_dir}: holds none of the {len(table.paths)} images of {csv}, "
-            f"such as {table.paths[0]}{also(hint)}"
+            f"{root}: holds none of the {len(paths)} images of {table.csv.name}"
+            f"{'' if len(kept) == len(table.paths) else ' (' + ', '.join(needed) + ')'}, "
+            f"such as {paths[0]}{also(hint)}"
         )
-    images, bad = cached_images(
-        data_dir, table.paths, img_size, cache, bad_images=bad_images, workers=workers
-    )
-    check_sizes(table, f"{data_dir / csv} without its unusable images", bad)
+    images, bad = cached_images(root, paths, img_size, cache, bad_images=bad_images, workers=workers)
+    bad_rows = kept[list(bad)] if bad else ()
+    check_sizes(table, f"{table.csv} without its unusable images", bad_rows, needed)
+    place = np.zeros(len(table.paths), np.int64)  # of each row of the CSV among the images
+    place[kept] = np.arange(len(kept))
     splits = {}
     for name in SPLITS:
-        rows = table.rows(name, bad)
-        paths = [table.paths[row] for row in rows]
+        rows = table.rows(name, bad_rows)
         splits[name] = FaceSplit(
-            table.labels[rows], paths, data_dir, img_size, rows, images, workers, padding
-        )
+            table.labels[rows], [table.paths[row] for row in rows], root, img_size, place[rows],
+            images if name in needed else None, workers, padding,
+        )  # fmt: skip
     return splits

@@ -8,28 +8,32 @@ They differ in a CSV and a first FDS bucket; so does any other data set of such 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
+import numpy as np
 import torchvision
-from torch import nn
 
 from common.bins import Bins
-from common.datasets.faces import LAST_AGE, LIMITS, label_bins
-from common.datasets.standin import STANDIN, read_standin
+from common.datasets import faces
+from common.datasets.standin import STANDIN, Standin, read_standin
 from common.errors import UserError
-from common.flags import POSITIVE, Settings, flag
+from common.flags import POSITIVE, flag
 from common.images.augment import PADDING
+from common.images.encoder import ResNetEncoder
 from common.images.split import load_faces
 from common.methods.criterion import CriterionFlags
 from common.metrics import Shots
-from common.settings import Running, Training
+from common.report import log
+from common.settings import Running, Settings, Training
 from common.task import Data, Length, Task
 
-AGES = Bins.integers(0, LAST_AGE)
+AGES = Bins.integers(0, faces.LAST_AGE)
 MANY_ABOVE, FEW_BELOW = 100, 20  # the published shots; a stand-in brings its own
+DEFAULTS = {"lr": 1e-3, "batch_size": 256, "loss": "l1", "schedule": (60, 80)}  # the published ones
 RESNETS = tuple(name for name in torchvision.models.list_models(torchvision.models) if "resne" in name)
 
 
@@ -57,6 +61,12 @@ class ImageFlags:
     )
     bad_images: str = flag("error", "what to do with broken files", choices=("error", "skip"))
     target: str = flag("age", "the CSV's column of labels")
+    train_labels: Path | None = flag(
+        None,
+        "with --evaluate: training labels for the shots, a CSV or a label a line (default: the CSV's)",
+        metavar="FILE",
+        identity=False,
+    )
     bin_width: float | None = flag(
         None, "width of a label bin (default: a bin for each whole number)", low=POSITIVE
     )
@@ -72,54 +82,36 @@ class ImageFlags:
     bucket_start: int | None = flag(None, "FDS: first bucket (default on ages: as published)", low=0)
 
 
-class ResNetEncoder(nn.Module):
-    """A torchvision ResNet without its last layer: images `(n, 3, S, S)` -> features `(n, feature_dim)`.
-
-    Its children keep torchvision's names, which are the published ones.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        resnet = torchvision.models.get_model(name, weights=None)
-        self.feature_dim = resnet.fc.in_features
-        for child, module in resnet.named_children():
-            if child != "fc":
-                self.add_module(child, module)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        for module in self.children():
-            images = module(images)
-        return images.flatten(1)
-
-
-def image_task(name: str, title: str, *, bucket_start: int, source: str) -> Task:
+def image_task(
+    name: str,
+    title: str,
+    *,
+    bucket_start: int,
+    source: str,
+    published: Callable[[], np.ndarray] | None = None,
+) -> Task:
     """Return the task with the settings of the published age code.
 
     `source` says how to get the data where they are not there; `bucket_start` is the first FDS bucket on
-    ages.
+    ages. `published` gives the training labels of the published split, for the shots of a folder that has
+    test rows only.
     """
 
-    def load(settings: Settings) -> Data:
-        own = settings[ImageFlags]
-        hint = "--dataset names the CSV in --data_dir"
-        if own.dataset == name.replace("-", "_"):
-            hint = f"{source}, or draw a stand-in with python scripts/make_standin.py {name}"
-        return load_images(settings, hint, bucket_start)
-
+    source += f", or draw a stand-in with python scripts/make_standin.py {name}"
+    dataset = name.replace("-", "_")
     return Task(
-        name=name,
-        title=title,
-        unit="image",
-        load=load,
+        name=name, title=title, unit="image",
+        label_name="age",
+        label_unit="years",
+        load=functools.partial(load, dataset, source, bucket_start, published),
         build=build,
         run_name=run_name,
         length=lambda settings: Length(0, settings[ImageFlags].epoch),
         files=files,
         flags=(ImageFlags,),
-        defaults={
-            "dataset": name.replace("-", "_"), "lr": 1e-3, "batch_size": 256, "loss": "l1", "schedule": (60, 80),
-        },
+        defaults=DEFAULTS | {"dataset": dataset},
         key_map=(("head.", "module.linear."), ("encoder.", "module.")),
+        metrics=("mae", "mse", "gm", "bmae"),
         method_prefix="module.",
         pretrained=("encoder.", "methods.smoothing."),  # published: every key but the head's
         checkpoint_hint="; its sizes follow --model, those of FDS --bucket_start and --bucket_num",
@@ -129,6 +121,21 @@ def image_task(name: str, title: str, *, bucket_start: int, source: str) -> Task
         select=lambda settings: "mse" if settings[CriterionFlags].loss == "mse" else "mae",
         model_name=lambda settings: settings[ImageFlags].model,
     )  # fmt: skip
+
+
+def load(
+    dataset: str,
+    source: str,
+    bucket_start: int,
+    published: Callable[[], np.ndarray] | None,
+    settings: Settings,
+) -> Data:
+    """Load the data of this task, or another CSV that `--dataset` names: nobody can download a user's own."""
+    own = settings[ImageFlags]
+    if own.dataset == dataset:
+        return load_images(settings, source, bucket_start, published if own.target == "age" else None)
+    data = load_images(settings, "--dataset names the CSV in --data_dir", bucket_start)
+    return replace(data, name=own.dataset)
 
 
 def files(settings: Settings) -> list[Path]:
@@ -147,35 +154,65 @@ def run_name(settings: Settings, methods: str) -> str:
     return f"{name}_{training.lr}_{training.batch_size}_seed_{running.seed}"
 
 
-def load_images(settings: Settings, hint: str, bucket_start: int) -> Data:
-    """Load the three splits of `DATASET.csv`, their bins, and the shots that the training labels define."""
-    own, folder = settings[ImageFlags], settings[Running].data_dir
-    assert folder is not None
+def load_images(
+    settings: Settings, hint: str, bucket_start: int, published: Callable[[], np.ndarray] | None = None
+) -> Data:
+    """Load the splits of `DATASET.csv`, their bins, and the shots that the training labels define.
+
+    With `--evaluate`, the test images alone are looked for. The labels are those of all training rows, whether
+    or not their images can be used, so that evaluating a run gives its own shots.
+    """
+    own, running = settings[ImageFlags], settings[Running]
+    assert running.data_dir is not None
+    csv, needed = running.data_dir / f"{own.dataset}.csv", ("test",) if running.evaluate else faces.SPLITS
+    table = faces.read_faces(csv, own.target, own.label_min, own.label_max, hint, needed)
+    standin = read_standin(running.data_dir)
+    labels = training_labels(settings, table, standin, published)
+    bins = faces.label_bins(labels, own.bin_width, own.label_min, own.label_max)
+    shots = shots_of(own, labels, bins, standin)
+    buckets = choose_buckets(own, bins, bucket_start, int(bins.index(labels).max()))
     splits = load_faces(
-        folder,
-        f"{own.dataset}.csv",
-        target=own.target,
-        label_min=own.label_min,
-        label_max=own.label_max,
-        img_size=own.img_size,
-        cache=own.cache,
-        bad_images=own.bad_images,
-        workers=min(own.workers, os.cpu_count() or 1),
-        padding=own.padding,
-        hint=hint,
-    )
-    labels = splits["train"].labels
-    bins = label_bins(labels, own.bin_width, own.label_min, own.label_max)
+        table, needed=needed, img_size=own.img_size, cache=own.cache, bad_images=own.bad_images,
+        workers=min(own.workers, os.cpu_count() or 1), padding=own.padding, hint=hint,
+    )  # fmt: skip
+    train = replace(splits["train"], labels=labels, paths=[]) if running.evaluate else splits["train"]
+    return Data(train, splits["val"], splits["test"], bins, shots, buckets=buckets, standin=standin.note)
+
+
+def training_labels(
+    settings: Settings, table: faces.FaceTable, standin: Standin, published: Callable[[], np.ndarray] | None
+) -> np.ndarray:
+    """Return the labels that shots and bins follow: of `--train_labels`, of the CSV, or the published ones.
+
+    Raises UserError, naming the flag, where a CSV to evaluate on has no training rows and none are known.
+    """
+    own, rows = settings[ImageFlags], table.rows("train")
+    if own.train_labels is not None and settings[Running].evaluate:
+        return faces.read_train_labels(own.train_labels, own.target, own.label_min, own.label_max)
+    if own.train_labels is not None:
+        log.warning("--train_labels has no effect without --evaluate")
+    if len(rows):
+        return table.labels[rows]
+    if published is None or standin.note:
+        raise UserError(
+            f"{table.csv}: has no training rows, whose labels define the shots; --train_labels FILE gives them "
+            f"(a CSV with the column {own.target}, or one label a line)"
+        )
+    log.info("%s has no training rows: the shots follow the labels of the published split", table.csv)
+    return published()
+
+
+def shots_of(own: ImageFlags, labels: np.ndarray, bins: Bins, standin: Standin) -> Shots:
+    """Return the shots that training labels define, with thresholds of the flags, the stand-in, or the paper."""
     # LDS and re-weighting pool ages above 120; the published shots count every age by itself.
-    shot_bins = Bins.integers(0, int(LIMITS[1])) if bins == AGES else bins
-    standin = read_standin(folder)
+    shot_bins = Bins.integers(0, int(faces.LIMITS[1])) if bins == AGES else bins
     many = first_given(own.many_above, standin.many_above, MANY_ABOVE)
     few = first_given(own.few_below, standin.few_below, FEW_BELOW)
-    shots = Shots(shot_bins, shot_bins.counts(labels), many, few)
-    buckets = choose_buckets(own, bins, bucket_start, int(bins.index(labels).max()))
-    return Data(
-        splits["train"], splits["val"], splits["test"], bins, shots, buckets=buckets, standin=standin.note
-    )
+    if many < few:
+        raise UserError(
+            f"--many_above {many:g} is below --few_below {few:g}; give both, the greater to --many_above"
+        )
+    return Shots(shot_bins, shot_bins.counts(labels), many, few)
 
 
 def first_given(*values: float | None) -> float:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 
-from scipy.signal import windows
-
 from common.lds import KERNELS, PUBLISHED_KERNELS, SIGMA_KERNELS
 
 KERNEL_HELP = (
@@ -21,6 +19,8 @@ def kernel_name(text: str) -> str:
     """Return the name of a kernel, as an argparse type."""
     if text in KERNELS:
         return text
+    from scipy.signal import windows  # slow to import, and a known name needs none
+
     near = difflib.get_close_matches(text, KERNELS, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     if text in windows.__all__:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from common.bins import Bins, round_width
 from common.errors import UserError
 from common.fds import FDS, VARIANTS
-from common.flags import POSITIVE, flag
+from common.flags import POSITIVE, field_flags, flag
 from common.lds import SIGMA_KERNELS
 from common.method import Method, Passes
 from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, kernel_name, window_name
@@ -17,6 +18,9 @@ from common.task import Batch, Data
 
 if TYPE_CHECKING:
     from common.training.regressor import Regressor
+
+
+MAX_VALUES = 20_000_000  # buckets x features: 80 MB for each of seven tables, and as much in each checkpoint
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,30 @@ class Smoothing(Method):
         return data
 
     def build(self, dim: int, data: Data) -> None:
-        """Make the statistics, one bucket for each bin of the data's buckets."""
+        """Make the statistics, one bucket for each bin of the data's buckets.
+
+        Raises UserError for so many buckets that their statistics would exhaust the memory.
+        """
         own, task = self.flags, self.task
         first, last = data.buckets or (0, data.bins.num)
+        self.check_size(dim, first, last, data.bins)
         self.statistics = FDS(
             dim, last, first, own.start_update, own.start_smooth, own.fds_kernel, own.fds_ks, own.fds_sigma,
             own.fds_mmt, bins=data.bins, clip=task.fds_clip, empty=task.fds_empty,
             **(task.fds_released if own.fds_variant == "released" else {}),
         )  # fmt: skip
+
+    def check_size(self, dim: int, first: int, last: int, bins: Bins) -> None:
+        """Raise UserError if the statistics have too many values; name a flag with a value that fits."""
+        most = max(MAX_VALUES // dim, 1)
+        if last - first <= most:
+            return
+        wider = any("bin_width" in field_flags(kind) for kind in self.task.flags)
+        flags = f"--bin_width {round_width(bins.high - bins.low, most):g}, or " if wider else ""
+        raise UserError(
+            f"--fds: {last - first:,} buckets of {dim:,} features do not fit into memory (at most {most:,} do); choose "
+            f"{flags}--bucket_num {first + most}"
+        )
 
     def setup(self, regressor: Regressor) -> None:
         """Note at which epoch the statistics begin: `--pretrained` on age brings those of the first stage."""

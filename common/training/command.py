@@ -13,11 +13,10 @@ import torch
 
 from common import cli
 from common.errors import UserError
-from common.files import check_writable, digest, write_json
-from common.flags import Settings
+from common.files import check_writable, digest, write_atomically, write_json
 from common.method import Method, choose_methods, methods_of
 from common.report import shot_text, start_logging, stop_logging
-from common.settings import Running, Training
+from common.settings import Running, Settings, Training
 from common.task import Data, Task
 from common.training import checkpoint
 from common.training.engine import Run
@@ -78,8 +77,9 @@ def run(task: Task, settings: Settings) -> int:
     running = settings[Running]
     methods = choose_methods(task, settings)
     path = running.store_root / named(task, settings, methods)
-    if running.metrics_json is not None:
-        check_writable(running.metrics_json, "--metrics_json")
+    for file, flag in ((running.metrics_json, "--metrics_json"), (running.predictions, "--predictions")):
+        if file is not None:
+            check_writable(file, flag)
     if running.overwrite and running.resume and Path(running.resume).resolve().parent == path.resolve():
         raise UserError(
             f"--overwrite would replace the run that --resume names ({running.resume}); drop --overwrite to go on "
@@ -176,8 +176,11 @@ def evaluate_only(task: Task, settings: Settings, methods: Sequence[Method], pat
         method.setup(regressor)
     check_tied(content, data, path)
     load_model(regressor, content, task, path)
-    table = evaluate(regressor, data.test, task, data, settings[Training].batch_size).table()
-    report(as_result(task, data, table, path, content.get("epoch")), task, settings)
+    tested = evaluate(regressor, data.test, task, data, settings[Training].batch_size)
+    report(as_result(task, data, tested.table(), path, content.get("epoch")), task, settings)
+    predictions = settings[Running].predictions
+    if predictions is not None:
+        write_atomically(predictions, tested.rows().to_csv(index=False))
     return 0
 
 
@@ -185,20 +188,27 @@ def load(task: Task, settings: Settings) -> Data:
     """Load the data, and log a few lines on what they are."""
     data = task.load(settings)
     sizes = {"training": data.train, data.selected_on: data.val, "test": data.test}
-    log.info("%s: %s", task.name, ", ".join(f"{len(split):,} {name}" for name, split in sizes.items()))
+    log.info(
+        "%s: %s", data.name or task.name, ", ".join(f"{len(split):,} {name}" for name, split in sizes.items())
+    )
     if data.selected_on == "test":
         log.info("The best epoch is chosen on the TEST set, as in the paper: its test numbers are optimistic")
     if data.standin:
         log.info("STAND-IN, not the real data: %s", data.standin)
-    many, few = (f"{bound:,.10g}" for bound in (data.shots.many_above, data.shots.few_below))
+    many, few = map(rounded, (data.shots.many_above, data.shots.few_below))
     log.info("Shots: many above %s training %s in a bin, few below %s", many, task.counted, few)
     return data
+
+
+def rounded(bound: float) -> str:
+    """Return a shot threshold for people: whole from 100 on, else as short as it can be."""
+    return f"{bound:,.0f}" if bound >= 100 else f"{bound:.4g}"
 
 
 def report(result: dict[str, Any], task: Task, settings: Settings) -> None:
     """Log the test table, and write the result to `--metrics_json` too."""
     standin = f"\n  on a stand-in: {result['standin']}" if "standin" in result else ""
-    epoch = "" if result["epoch"] is None else f" (epoch {result['epoch']})"
+    epoch = "" if result["epoch"] is None else f" (epoch {result['epoch'] + task.epoch_offset})"
     selected = "\n  selected on the test set, as the paper did" if "selected_on" in result else ""
     table = shot_text(result["shots"], task.table) if result["shots"] else "  no head, so no test table"
     log.info("Test of %s%s%s%s\n%s", result["checkpoint"], epoch, standin, selected, table)

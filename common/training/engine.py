@@ -1,8 +1,8 @@
 """One loop that trains any regressor on any data set; it knows no method and no data set by name.
 
-It counts in steps: "a check every epoch" and "a check every 400 steps, with patience" are the same loop with
-other numbers. Whatever a step draws at random follows from the seed, the step, and torch's own random state,
-which the checkpoint keeps: a run that was killed goes on bit for bit.
+It counts in steps, so "a check every epoch" and "a check every 400 steps" are the same loop. What a step
+draws at random follows from seed, step and torch's random state, which the checkpoint keeps: a run that was
+killed goes on bit for bit.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from torch import nn
 
 from common.cli import stop_between_steps
 from common.errors import RunFailed
-from common.flags import Settings
 from common.method import Seen
 from common.report import Progress, shot_text
-from common.settings import Running, Training
+from common.settings import Running, Settings, Training
 from common.task import Batch, Data, Task
 from common.training import checkpoint
 from common.training.draws import EXTRA_PASS, epoch_draws, evaluation_draws, steps_of_epoch, training_draws
@@ -77,8 +76,7 @@ class Run:
         Ctrl-C and SIGTERM stop between two steps, with a checkpoint written. Raises RunFailed if a loss is
         not finite.
         """
-        state = self.state
-        batches = self.batches()
+        state, batches = self.state, self.batches()
         with stop_between_steps() as stop, self.progress() as progress:
             while state.step < self.max_steps and not out_of_patience(state.history, self.training.patience):
                 began, epoch = time.monotonic(), state.step // self.steps_per_epoch
@@ -89,8 +87,7 @@ class Run:
                 if state.step % self.steps_per_epoch == 0:
                     self.end_epoch(epoch)
                 state.seconds += time.monotonic() - began
-                looking = state.step % self.training.print_freq == 0
-                progress.advance(samples, self.settle() if looking else "")
+                progress.advance(samples, "" if state.step % self.training.print_freq else self.settle())
                 stopping = bool(stop)  # once: a signal that comes during the check stops after the next step
                 if state.step % self.check_every == 0:
                     self.check()
@@ -224,10 +221,9 @@ class Run:
     def save(self, *, best: bool = False) -> None:
         """Write the checkpoint: the published keys, and what an exact resume needs."""
         self.settle_all()
-        model_name = self.task.model_name
         content = {
             "epoch": self.state.step // self.steps_per_epoch,
-            "model": model_name(self.settings) if model_name else self.task.name,
+            "model": self.task.model_name(self.settings) if self.task.model_name else self.task.name,
             "best_loss": min(self.state.history, default=math.inf),
             "state_dict": checkpoint.renamed(self.regressor.state_dict(), key_map(self.task)),
             "optimizer": self.optimizer.state_dict(),
@@ -243,8 +239,8 @@ class Run:
     def progress(self) -> Progress:
         """Return the bar over all samples that training may see."""
         per_step = len(self.data.train) / self.steps_per_epoch
-        start, total = round(self.state.step * per_step), round(self.max_steps * per_step)
-        return Progress(total, self.task.unit, "training", start=start)
+        start = round(self.state.step * per_step)
+        return Progress(round(self.max_steps * per_step), self.task.unit, "training", start=start)
 
 
 def out_of_patience(history: list[float], patience: int) -> bool:

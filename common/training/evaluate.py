@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,11 +54,13 @@ class Predictions:
         return shot_table(self.columns, self.data.shots, self.task.metrics)
 
     def rows(self) -> pd.DataFrame:
-        """Return one row per sample, in the order of the split."""
+        """Return one row per sample, in the order of the split; a split with `names` says which sample it is."""
         columns = self.columns
         del columns["bin"]
         more = {name: columns.pop(name) for name in list(columns) if name not in ("label", "prediction")}
-        return pd.DataFrame(columns | {"shot": self.data.shots.of(columns["label"])} | more)
+        names: tuple[str, Sequence[object]] | None = getattr(self.split, "names", None)
+        named = {} if names is None else {names[0]: names[1]}
+        return pd.DataFrame(columns | {"shot": self.data.shots.of(columns["label"])} | named | more)
 
 
 def columns_of(prediction: Prediction, targets: torch.Tensor) -> dict[str, torch.Tensor]:

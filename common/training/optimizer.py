@@ -51,9 +51,12 @@ def learning_rates(training: Training, regressor: Regressor, epoch: int, epochs:
     """Return the rate of each parameter group in an epoch of a run of `epochs`.
 
     By default a rate is ten times smaller for each epoch of `--schedule` that has come; "cosine" falls to 0
-    at the end. The rate of a method that is not `scheduled` stays.
+    at the end. A method may bring a schedule of its own. The rate of a method that is not `scheduled` stays.
     """
-    if regressor.needs.schedule == "cosine":
+    schedule = regressor.needs.schedule
+    if callable(schedule):
+        factor = schedule(epoch, epochs)
+    elif schedule == "cosine":
         factor = (1 + math.cos(math.pi * epoch / epochs)) / 2
     else:
         factor = 0.1 ** sum(epoch >= milestone for milestone in training.schedule or ())

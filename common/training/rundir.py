@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from common.cli import NO_FLAGS
 from common.errors import UserError
 from common.files import read_json, write_atomically, write_json
-from common.flags import Settings
+from common.settings import Settings
 from common.task import Length
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class RunDir:
-    """The directory of a run, locked for one process; the file names are the contract of DESIGN.
+    """The directory of a run, locked for one process; other programs read its files by their names.
 
     Raises UserError if the directory holds a run of another configuration, is in use, or is no run at all.
     """

@@ -66,15 +66,15 @@ def fetch(url: str, target: Path, expected: Expected, unpacked: int = 0) -> Seen
             _transfer(url, part, notes, expected, unpacked)
             break
         except Broken as broken:
-            size = _size(part)
-            failures, most = (1, size) if size > most else (failures + 1, most)
+            arrived = _size(part)
+            failures, most = (1, arrived) if arrived > most else (failures + 1, most)
             if failures >= TRIES:
                 raise UserError(
                     f"{url}: {broken}, {TRIES} times in a row; what has arrived is kept: give the same "
                     f"command again later, or {WAY_OUT}"
                 ) from broken
             wait = max(WAIT * 2 ** (failures - 1), min(broken.wait, LONGEST_WAIT))
-            log.info("%s: %s after %d MB; going on in %.0f s", target.name, broken, size // MB, wait)
+            log.info("%s: %s after %d MB; going on in %.0f s", target.name, broken, arrived // MB, wait)
             time.sleep(wait)
     size = (read_json(notes) or {}).get("size")  # the server's word, where nothing else is known
     seen = check(part, Expected(size, expected.digest))

@@ -90,7 +90,7 @@ def _unpack_tar(archive: Path, folder: Path, limits: Limits) -> None:
         ByteProgress(size, f"unpacking {archive.name}") as progress,
     ):
         while (member := tar.next()) is not None:
-            tar.members.clear()
+            tar.members.clear()  # type: ignore[attr-defined]  # typeshed leaves this attribute out
             regular = member.isdir() or (member.isfile() and not member.issparse())
             path = gate.admit(member.name, member.size, regular=regular)
             (path if member.isdir() else path.parent).mkdir(parents=True, exist_ok=True)

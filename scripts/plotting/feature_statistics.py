@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from plotting.data_sets import parser_of, task_of
 from plotting.finished_runs import FinishedRun
 from plotting.label_counts import TrainingLabels
 
@@ -18,12 +16,14 @@ from common import cli
 from common.bins import Bins
 from common.errors import UserError
 from common.fds import FDS
-from common.images import task as age
+from common.images.task import ImageFlags, choose_buckets
+from common.method import choose_methods
 from common.report import Progress
+from common.settings import Settings, Training
 from common.task import Data, Task
 from common.training import checkpoint
 from common.training.draws import evaluation_draws
-from common.training.regressor import Regressor, build_regressor, load_model
+from common.training.regressor import Regressor, build_regressor, check_tied, load_model
 
 
 class Similarity(NamedTuple):
@@ -79,48 +79,53 @@ def from_buffers(run: FinishedRun, training: TrainingLabels) -> tuple[Statistics
         raise UserError(
             f"{path}: is from before FDS smoothed anything, which is after the second epoch; train for longer"
         )
-    where = found["num_samples_tracked"], training.bins, first_bucket(run, training)
-    return tuple(
+    samples = found["num_samples_tracked"]
+    where = samples, training.bins, last_bucket(run.settings, training) - len(samples)
+    running, smoothed = (
         Statistics(found[f"{kind}_mean_last_epoch"], found[f"{kind}_var_last_epoch"], *where)
         for kind in ("running", "smoothed")
     )
+    return running, smoothed
 
 
-def first_bucket(run: FinishedRun, training: TrainingLabels) -> int:
-    """Return the bin of FDS's first bucket; without a flag, the data set's."""
-    args = argparse.Namespace(**run.args)
-    if args.bucket_start is None:
-        age.choose_buckets(args, training.bins, training.bins.num)
-    return args.bucket_start
+def last_bucket(settings: Settings, training: TrainingLabels) -> int:
+    """Return one past the bin of FDS's last bucket; without a flag, the data set's."""
+    bins = training.bins
+    if ImageFlags in settings:
+        return choose_buckets(settings[ImageFlags], bins, 0, bins.num)[1]
+    return settings.values().get("bucket_num", bins.num)
 
 
 def from_training_set(run: FinishedRun, name: str, folder: Path) -> Statistics:
     """Compute the statistics of the best checkpoint's features in one pass over the training set."""
-    device = cli.pick_device("auto")
-    task, args = task_of(run.result["dataset"]), run_again(run, folder)
-    data = task.load(args)
-    regressor = build_regressor(task, args, data).to(device)
-    path = run.checkpoint
-    load_model(regressor, checkpoint.load(path), task, path)
-    return collect(regressor.eval(), task, data, args.batch_size, name)
+    task, settings = run.task, run_again(run.settings, folder)
+    data = task.load(settings)
+    regressor = build_regressor(task, settings, data, choose_methods(task, settings))
+    for method in regressor:
+        method.setup(regressor)
+    content = checkpoint.load(run.checkpoint)
+    check_tied(content, data, run.checkpoint)
+    load_model(regressor, content, task, run.checkpoint)
+    regressor.to(cli.pick_device("auto")).eval()
+    return collect(regressor, task, data, settings[Training].batch_size, name)
 
 
 @torch.no_grad()
 def collect(regressor: Regressor, task: Task, data: Data, batch_size: int, name: str) -> Statistics:
     """Compute mean and variance of the features of each bin, in memory of O(bins x C)."""
     split, device = data.statistics or data.train, next(regressor.parameters()).device
-    fds = FDS(regressor.encoder.feature_dim, data.bins.num, 0, ks=1, bins=data.bins).to(device)
+    dim = regressor.encoder.feature_dim
+    assert isinstance(dim, int)
+    fds = FDS(dim, data.bins.num, 0, ks=1, bins=data.bins).to(device)
     with Progress(len(split), task.unit, f"features of {name}") as progress:
         for batch in split.batches(evaluation_draws(split, batch_size), augment=False, device=device):
-            fds.collect(regressor(batch.inputs)[1], batch.targets)
+            fds.collect(regressor.encoder(batch.inputs), batch.targets)
             progress.advance(len(batch.targets))
     fds.update(0)
     mean, variance, samples = (t.cpu() for t in (fds.running_mean, fds.running_var, fds.num_samples_tracked))
     return Statistics(mean, torch.where(samples[:, None] > 1, variance, 0.0), samples, data.bins)
 
 
-def run_again(run: FinishedRun, folder: Path) -> argparse.Namespace:
-    """Return the run's arguments for an evaluation; newer flags have their defaults."""
-    defaults = vars(parser_of(run.result["dataset"]).parse_args([]))
-    now = {"data_dir": folder, "evaluate": True, "workers": os.cpu_count() or 1}
-    return argparse.Namespace(**{**defaults, **run.args, **now})
+def run_again(settings: Settings, folder: Path) -> Settings:
+    """Return a run's settings for an evaluation with the data of this folder."""
+    return settings.with_(data_dir=folder, evaluate=True, workers=os.cpu_count() or 1)

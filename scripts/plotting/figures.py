@@ -65,7 +65,7 @@ def title(figure: Figure, text: str, standin: str | None = None) -> None:
 def legend_above(axes: Axes, handles: Sequence[Artist] | None = None) -> None:
     """Draw a legend over the axes and as wide, where it covers nothing."""
     handles = axes.get_legend_handles_labels()[0] if handles is None else handles
-    widths = [len(handle.get_label()) + 6 for handle in handles]
+    widths = [len(str(handle.get_label())) + 6 for handle in handles]
     columns = len(handles) if sum(widths) <= ROOM else max(1, ROOM // max(widths))
     axes.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1, 1, 0), mode="expand", ncols=columns,

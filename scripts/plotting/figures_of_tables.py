@@ -18,8 +18,9 @@ from common.report import HEADINGS, number
 
 # Okabe and Ito's vermilion and blue with white between: told apart by all eyes.
 WORST, BEST = "#D55E00", "#0072B2"
-WORSE_TO_BETTER = LinearSegmentedColormap.from_list("worse_to_better", [WORST, "#FFFFFF", BEST])
-WORSE_TO_BETTER = WORSE_TO_BETTER.with_extremes(bad="#E5E5E5")
+WORSE_TO_BETTER = LinearSegmentedColormap.from_list(
+    "worse_to_better", [WORST, "#FFFFFF", BEST]
+).with_extremes(bad="#E5E5E5")
 STRONGEST = 50  # per cent; a larger change gets the same colour
 
 
@@ -80,7 +81,7 @@ def _write_cells(axes: Axes, values: np.ndarray, changes: np.ndarray, norm: Norm
         text = number(None if np.isnan(value) else value)
         if np.isfinite(change) and change != 0:
             beyond = "" if abs(change) < 1000 else "> " if change > 0 else "< "  # a cell has no room for more
-            shown = f"{np.clip(round(change, 1), -999, 999) + 0.0:+.{0 if beyond else 1}f}"
+            shown = f"{np.clip(np.round(change, 1), -999, 999) + 0.0:+.{0 if beyond else 1}f}"
             text += f"\n{beyond}{shown} %".replace("-", "−")
         light = np.dot(WORSE_TO_BETTER(norm(change))[:3], (0.299, 0.587, 0.114))
         axes.text(column, row, text, ha="center", va="center", color="black" if light > 0.5 else "white")

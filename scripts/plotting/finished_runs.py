@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from plotting.data_sets import parser_of
+from plotting.label_counts import default_settings, folder_of
 from reproducing.recipes import Cell, Table
 from reproducing.results import read_result
 
@@ -19,13 +19,13 @@ from common.bins import Bins
 from common.cli import ROOT
 from common.errors import UserError
 from common.files import read_json
+from common.method import choose_methods, legend
+from common.settings import Settings
+from common.task import Task, load_task
+from common.training.command import settings_of
+from common.training.rundir import saved_settings
 
-NOT_A_METHOD = {"seed", "pretrained", "data_dir", "name", "store_name", "suffix"}  # never part of a name
-WRITTEN = {  # by a finished run, and read here
-    "args.json": {"data_dir", "retrain_fc", "reweight", "loss", "lds", "fds", "fds_variant"},
-    "metrics.json": {"dataset", "shots"},
-}
-REWEIGHTING = {"none": [], "sqrt_inv": ["SQINV"], "inverse": ["INV"]}
+NOT_A_METHOD = {"seed", "pretrained", "data_dir", "store_name", "suffix"}  # never part of a name
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,19 @@ class FinishedRun:
     """What there is of a run; one that only its results are kept of has no folder here."""
 
     folder: Path
-    args: dict[str, Any]
+    settings: Settings
     result: dict[str, Any]  # metrics.json
     predictions: Path
+
+    @property
+    def task(self) -> Task:
+        """The data set."""
+        return load_task(self.result["dataset"])
+
+    @property
+    def method(self) -> str:
+        """The name of its method, as the paper's rows have it: "Vanilla", "SQINV + LDS", "RRT" …"""
+        return legend(choose_methods(self.task, self.settings))
 
     @property
     def checkpoint(self) -> Path:
@@ -45,8 +55,9 @@ class FinishedRun:
     @property
     def data(self) -> tuple[str | None, ...]:
         """What two runs must share to be in one picture; not the folder, which a copy changes."""
-        told = self.result["dataset"], self.args.get("dataset"), self.args.get("target")
-        return *told, self.result.get("standin")
+        flags = self.settings.values()
+        standin = self.result.get("standin")
+        return self.result["dataset"], flags.get("dataset"), flags.get("target"), standin
 
     def errors(self) -> pd.DataFrame:
         """Return `label`, `n` and `error`, a mean absolute error, for each test sample or bin."""
@@ -54,12 +65,12 @@ class FinishedRun:
             raise UserError(f"{self.predictions}: there is no such file; start the run over with --overwrite")
         try:
             frame = pd.read_csv(self.predictions)
-            if "mae" in frame:  # depth: a row per bin
-                frame = frame[frame["n"] > 0]
-                columns = {"label": frame["label"], "n": frame["n"], "error": frame["mae"]}
-            else:
+            if "prediction" in frame:  # whatever else a head predicts is in further columns
                 error = (frame["prediction"] - frame["label"]).abs()
                 columns = {"label": frame["label"], "n": 1, "error": error}
+            else:  # dense labels: a row per bin
+                frame = frame[frame["n"] > 0]
+                columns = {"label": frame["label"], "n": frame["n"], "error": frame["mae"]}
             return pd.DataFrame(columns).astype(float)
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -72,11 +83,18 @@ def read_run(folder: Path) -> FinishedRun:
     if not (folder / "args.json").is_file():
         what = "is no run (no args.json)" if folder.is_dir() else "there is no such folder"
         raise UserError(f"{folder}: {what}; a run is a folder that train.py wrote")
-    content = {name: read_json(folder / name) for name in WRITTEN}
-    for name, parts in WRITTEN.items():
-        if not isinstance(content[name], dict) or not parts <= content[name].keys():
-            raise UserError(f"{folder}: is not finished (no whole {name}); give its train.py command again")
-    return FinishedRun(folder, content["args.json"], content["metrics.json"], folder / "predictions.csv")
+    _read_whole(folder / "args.json")
+    result = _read_whole(folder / "metrics.json", "dataset", "shots")
+    settings = saved_settings(folder / "args.json", default_settings(load_task(result["dataset"])))
+    return FinishedRun(folder, settings, result, folder / "predictions.csv")
+
+
+def _read_whole(file: Path, *keys: str) -> dict[str, Any]:
+    """Return the content of a file of a finished run; raises UserError if it lacks one of the keys."""
+    content = read_json(file)
+    if isinstance(content, dict) and content.keys() >= set(keys):
+        return content
+    raise UserError(f"{file.parent}: is not finished (no whole {file.name}); give its train.py command again")
 
 
 def kept_run(cell: Cell) -> FinishedRun | None:
@@ -84,13 +102,14 @@ def kept_run(cell: Cell) -> FinishedRun | None:
     result = read_result(cell)
     if result is None:
         return None
-    folder = ROOT / Path(result["checkpoint"]).parent
-    args = read_json(folder / "args.json")
-    if args is None:
-        args = vars(parser_of(result["dataset"]).parse_args(shlex.split(cell.flags)))
-        args["data_dir"] = ROOT / (args["data_dir"] or f"data/{result['dataset']}")
+    folder, task = ROOT / Path(result["checkpoint"]).parent, load_task(result["dataset"])
+    if (folder / "args.json").is_file():
+        settings = saved_settings(folder / "args.json", default_settings(task))
+    else:
+        settings = settings_of(task, cell.script, task.title, shlex.split(cell.flags))
+        settings = settings.with_(data_dir=ROOT / folder_of(settings))  # of a recipe: below the repository
     kept = cell.predictions if cell.predictions.exists() else folder / "predictions.csv"
-    return FinishedRun(folder, args, result, kept)
+    return FinishedRun(folder, settings, result, kept)
 
 
 def check_same_data(runs: Sequence[FinishedRun]) -> None:
@@ -104,28 +123,18 @@ def check_same_data(runs: Sequence[FinishedRun]) -> None:
             )
 
 
-def method(args: dict[str, Any]) -> str:
-    """Return the paper's name of a method: "Vanilla", "SQINV + LDS", "RRT" …"""
-    parts = ["RRT"] if args["retrain_fc"] else list(REWEIGHTING[args["reweight"]])
-    parts = ["Focal-R"] * args["loss"].startswith("focal") + parts
-    parts += ["LDS"] * args["lds"] + ["FDS"] * args["fds"]
-    name = " + ".join(parts) or "Vanilla"
-    return f"{name} (released)" if args["fds"] and args["fds_variant"] == "released" else name
-
-
 def by_name(runs: Sequence[FinishedRun], *, seeds_apart: bool = False) -> dict[str, list[FinishedRun]]:
     """Return the runs by method and by differing flags; seeds go together or apart."""
     ignored = NOT_A_METHOD - {"seed"} if seeds_apart else NOT_A_METHOD
+    each = [(run, run.method, run.settings.identity()) for run in runs]
     named: dict[str, list[FinishedRun]] = {}
-    for run in sorted(runs, key=lambda run: method(run.args) != "Vanilla"):  # the others are compared with it
-        mine = method(run.args)
-        alike = [other.args for other in runs if method(other.args) == mine]
-        differing = sorted(
-            flag for flag, value in run.args.items()
-            if flag not in ignored and any(other.get(flag) != value for other in alike)
-        )  # fmt: skip
-        name = ", ".join([mine, *(f"{flag} {run.args[flag]}" for flag in differing)])
-        named.setdefault(name, []).append(run)
+    for run, method, flags in sorted(each, key=lambda one: one[1] != "Vanilla"):  # the reference comes first
+        alike = [other for _, name, other in each if name == method]
+        differing = [
+            f"{flag} {value}" for flag, value in flags.items()
+            if flag not in ignored and any(other[flag] != value for other in alike)
+        ]  # fmt: skip
+        named.setdefault(", ".join([method, *differing]), []).append(run)
     return named
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from plotting.data_sets import TITLES, load_module
 
 from common.bins import Bins
-from common.cli import ROOT
 from common.datasets import depth
-from common.datasets.faces import LIMITS, label_bins, read_faces
+from common.datasets.faces import label_bins, read_faces
 from common.datasets.standin import read_standin
 from common.errors import UserError
-from common.images.task import AGES, FEW_BELOW, MANY_ABOVE, first_given
+from common.images.task import ImageFlags, shots_of
 from common.lds import smooth_counts
 from common.metrics import Shots
+from common.settings import Running, Settings
+from common.task import Task, load_task, task_names
+from common.training.command import settings_of
+
+PAIRS_CSV = "train_new.tsv"  # tells a folder of sentence pairs
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,22 @@ class TrainingLabels:
         return f"{self.quantity} ({self.unit})" if self.unit else self.quantity
 
 
-def of_run(dataset: str, args: Mapping[str, Any], folder: Path) -> TrainingLabels:
-    """Return the training labels of a run on `dataset`, the `Task`'s name, with these arguments."""
-    if dataset == "sts-b":
-        return _similarities(folder, args["bucket_num"])
-    if dataset == "nyud2":
-        return _depths(folder)
-    return _numbers(folder, args)
+def default_settings(task: Task, **changes: object) -> Settings:
+    """Return the settings of a `train.py` without flags, with other values of some fields."""
+    return settings_of(task, task.name, task.title, []).with_(**changes)
+
+
+def of_run(task: Task, settings: Settings) -> TrainingLabels:
+    """Return the training labels of a run on a data set with these settings."""
+    if ImageFlags in settings:
+        return _images(task, settings)
+    if task.counted == "pixels":
+        return _depths(task, settings)
+    data = task.load(settings)
+    sample = f"{task.unit}s"
+    return TrainingLabels(
+        task.title, task.label_name, task.label_unit, sample, data.shots, data.bins, data.standin
+    )
 
 
 def of_folder(where: Path) -> TrainingLabels:
@@ -67,58 +78,78 @@ def of_folder(where: Path) -> TrainingLabels:
     Raises UserError where there is no such folder, or nothing in it that is known.
     """
     if where.is_file():
-        return _numbers(where.parent, {"dataset": where.stem})
-    if (where / "train_new.tsv").exists():
-        return _similarities(where)
+        return _of_csv(where)
+    if (where / PAIRS_CSV).exists():
+        return _of_data("sts-b", where)
     if (where / depth.TRAIN_CSV).exists() or (where / depth.COUNTS).exists():
-        return _depths(where)
-    found = sorted(where.glob("*.csv"))
-    if len(found) == 1:
-        return _numbers(where, {"dataset": found[0].stem})
-    if found:
-        raise UserError(f"{where}: holds several CSVs ({', '.join(f.name for f in found)}); name one of them")
+        return _of_data("nyud2", where)
+    csvs = sorted(where.glob("*.csv"))
+    if len(csvs) == 1:
+        return _of_csv(csvs[0])
+    if csvs:
+        raise UserError(f"{where}: holds several CSVs ({', '.join(f.name for f in csvs)}); name one of them")
     raise UserError(
-        f"{where}: is neither a run (args.json) nor a data folder (with a CSV of faces, train_new.tsv or "
+        f"{where}: is neither a run (args.json) nor a data folder (with a CSV of faces, {PAIRS_CSV} or "
         f"{depth.TRAIN_CSV})"
     )
 
 
-def _numbers(folder: Path, args: Mapping[str, Any]) -> TrainingLabels:
+def title_of(task: Task, settings: Settings) -> str:
+    """Return the title of the data: images of a CSV of one's own go by its name."""
+    if ImageFlags not in settings:
+        return task.title
+    name = settings[ImageFlags].dataset
+    titles = {other.defaults.get("dataset"): other.title for other in map(load_task, task_names())}
+    return titles.get(name, name)
+
+
+def _of_data(name: str, folder: Path) -> TrainingLabels:
+    """Return the labels of a data set in a folder, as its `train.py` without flags sees them."""
+    task = load_task(name)
+    return of_run(task, default_settings(task, data_dir=folder))
+
+
+def _of_csv(path: Path) -> TrainingLabels:
+    """Return the labels of faces, as any data set of images sees them."""
+    task = load_task("agedb")
+    return of_run(task, default_settings(task, data_dir=path.parent, dataset=path.stem))
+
+
+def _images(task: Task, settings: Settings) -> TrainingLabels:
     """Return the labels of faces, or of any images with a number each."""
-    name, target, standin = args["dataset"], args.get("target", "age"), read_standin(folder)
-    limits = args.get("label_min"), args.get("label_max")
-    table = read_faces(folder / f"{name}.csv", target, *limits, hint="--data_dir says where the data are")
+    own, folder = settings[ImageFlags], folder_of(settings)
+    limits = own.label_min, own.label_max
+    table = read_faces(
+        folder / f"{own.dataset}.csv", own.target, *limits, hint="--data_dir says where the data are"
+    )
     labels = table.labels[table.rows("train")]
-    bins = label_bins(labels, args.get("bin_width"), *limits)
-    shot_bins = Bins.integers(0, int(LIMITS[1])) if bins == AGES else bins
-    many = first_given(args.get("many_above"), standin.many_above, MANY_ABOVE)
-    few = first_given(args.get("few_below"), standin.few_below, FEW_BELOW)
-    shots = Shots(shot_bins, shot_bins.counts(labels), many, few)
-    unit, whole = "years" if target == "age" else "", bool((labels == np.round(labels)).all())
+    bins, standin = label_bins(labels, own.bin_width, *limits), read_standin(folder)
     return TrainingLabels(
-        TITLES.get(name, name), target, unit, "images", shots, bins, standin.note, whole=whole
+        title_of(task, settings),
+        own.target,
+        task.label_unit if own.target == task.label_name else "",
+        f"{task.unit}s",
+        shots_of(own, labels, bins, standin),
+        bins,
+        standin.note,
+        whole=bool((labels == np.round(labels)).all()),
     )
 
 
-def _similarities(folder: Path, bucket_num: int = 50) -> TrainingLabels:
-    """Return the labels of sentence pairs; `--bucket_num` moves the bins of LDS and FDS, not of the shots."""
-    read_pairs = load_module(ROOT / "sts-b-dir" / "sts_text.py").read_pairs
-    if not (folder / "train_new.tsv").is_file():
-        raise UserError(f"{folder}: has no train_new.tsv; --data_dir says where the data are")
-    scores, standin = read_pairs(folder / "train_new.tsv").scores, read_standin(folder)
-    bins = Bins.uniform(0, 5, 50)
-    shots = Shots(bins, bins.counts(scores), standin.many_above or 100, standin.few_below or 30)
-    moved = Bins.uniform(0, 5, bucket_num)
-    return TrainingLabels(TITLES["sts-b"], "similarity score", "", "pairs", shots, moved, standin.note)
-
-
-def _depths(folder: Path) -> TrainingLabels:
+def _depths(task: Task, settings: Settings) -> TrainingLabels:
     """Return the labels of depth maps: the counted pixels of each bin."""
-    read_counts = load_module(ROOT / "nyud2-dir" / "depth_data.py").read_counts
-    counts = read_counts(folder, 0, ROOT / "data" / "nyud2_counts.json")
-    standin = read_standin(folder)
+    own = importlib.import_module("depth_task")  # its folder is on the path, as its task is loaded
+    counts = own.read_counts(folder_of(settings), 0, own.COUNTS)
+    standin = read_standin(folder_of(settings))
     shots = depth.shots_of(counts, standin)
     return TrainingLabels(
-        TITLES["nyud2"], "depth", "m", "pixels", shots, shots.bins, standin.note,
-        border="reflect", first_bin=depth.FIRST_BIN,
+        task.title, task.label_name, task.label_unit, task.counted, shots, shots.bins, standin.note,
+        border=task.lds_border, first_bin=settings[own.DepthFlags].bucket_start,
     )  # fmt: skip
+
+
+def folder_of(settings: Settings) -> Path:
+    """Return the data folder of complete settings."""
+    folder = settings[Running].data_dir
+    assert folder is not None
+    return folder

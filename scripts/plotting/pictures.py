@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from plotting import figures, figures_of_tables, label_counts
-from plotting.data_sets import TITLES, task_of
 from plotting.feature_statistics import from_buffers, from_training_set
-from plotting.finished_runs import FinishedRun, by_name, check_same_data, method, of_table, read_run
-from plotting.label_counts import TrainingLabels
+from plotting.finished_runs import FinishedRun, by_name, check_same_data, of_table, read_run
+from plotting.label_counts import TrainingLabels, folder_of, title_of
 from preparing.splits import write_together
 from reproducing.recipes import find_table
 
 from common.errors import UserError
 from common.lds import PUBLISHED_KERNELS, SIGMA_KERNELS, get_lds_kernel_window
+from common.methods.smoothing import SmoothingFlags
+from common.metrics import WITH_DISTRIBUTION
 
 AGE = 30.0  # the anchor of the paper's Figure 4
 Drawn = tuple[Figure, list[FinishedRun]]  # a picture, and the runs in it
@@ -57,10 +58,10 @@ def features(args: argparse.Namespace) -> Drawn:
     training = training_labels(runs[0], args)
     middle = training.centres(training.bins)[training.bins.num // 2]
     anchor = args.anchor if args.anchor is not None else AGE if training.quantity == "age" else middle
-    if len(runs) == 1 and runs[0].args["fds"]:
+    if len(runs) == 1 and runs[0].settings[SmoothingFlags].fds:
         before, after = from_buffers(runs[0], training)
         statistics = {"before FDS": before, "after FDS": after}
-        title = f"features before and after FDS, {method(runs[0].args)}"
+        title = f"features before and after FDS, {runs[0].method}"
     else:
         folder, title = data_folder(runs[0], args), "features of the training set"
         statistics = {name: from_training_set(g[0], name, folder) for name, g in named.items() if g}
@@ -72,10 +73,10 @@ def heatmap(args: argparse.Namespace) -> Drawn:
     """Draw every metric and shot of several methods, or of a whole table, against Vanilla."""
     named, runs = chosen(args)
     rows = {name: [run.result for run in group] for name, group in named.items() if group}
-    dataset = runs[0].result["dataset"]
-    name = runs[0].args.get("dataset", dataset)
-    heading = find_table(args.table, args.scale).title if args.table else TITLES.get(name, name)
-    return figures_of_tables.heatmap(heading, rows, task_of(dataset).table), runs
+    task, settings = runs[0].task, runs[0].settings
+    heading = find_table(args.table, args.scale).title if args.table else title_of(task, settings)
+    shown = [name for name in WITH_DISTRIBUTION if all(name in run.result["shots"]["all"] for run in runs)]
+    return figures_of_tables.heatmap(heading, rows, [*task.table, *shown]), runs
 
 
 def kernels(args: argparse.Namespace) -> Drawn:
@@ -100,12 +101,12 @@ def chosen(
 
 def data_folder(run: FinishedRun, args: argparse.Namespace) -> Path:
     """Return the data folder of the command, or else of the run."""
-    return args.data_dir or Path(run.args["data_dir"])
+    return args.data_dir or folder_of(run.settings)
 
 
 def training_labels(run: FinishedRun, args: argparse.Namespace) -> TrainingLabels:
     """Return the training labels of a run."""
-    return label_counts.of_run(run.result["dataset"], run.args, data_folder(run, args))
+    return label_counts.of_run(run.task, run.settings.with_(data_dir=data_folder(run, args)))
 
 
 def density(training: TrainingLabels, args: argparse.Namespace) -> tuple[np.ndarray, str]:

@@ -44,9 +44,10 @@ def read_order(path: Path = ORDER) -> Order:
 def fingerprint(ages: Iterable[float], paths: Iterable[str], splits: Iterable[str]) -> str | None:
     """Return a hash of number, age and split of all rows in any order; None if a path has no number."""
     names = [NAME.fullmatch(path.rpartition("/")[2]) for path in paths]
-    if None in names:
+    numbers = [int(name[1]) for name in names if name]
+    if len(numbers) < len(names):
         return None
-    rows = zip((int(name[1]) for name in names), ages, splits, strict=True)
+    rows = zip(numbers, ages, splits, strict=True)
     text = "".join(f"{number},{age:g},{split}\n" for number, age, split in sorted(rows))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -73,7 +74,7 @@ def image_names(folder: Path) -> list[str]:
 def read_names(folder: Path) -> dict[int, tuple[int, str]]:
     """Return age and file name by leading number; raises UserError for names that are not AgeDB's."""
     names = image_names(folder)
-    found = {name: NAME.fullmatch(name) for name in names}
+    found = {name: match for name in names if (match := NAME.fullmatch(name))}
 
     def refuse(wrong: list[str], what: str, way_out: str) -> None:
         if wrong:
@@ -81,7 +82,7 @@ def read_names(folder: Path) -> dict[int, tuple[int, str]]:
             raise UserError(f"{folder}: {of} {what} ({some(map(repr, wrong))}); {way_out}")
 
     refuse(
-        [name for name, match in found.items() if match is None],
+        [name for name in names if name not in found],
         "are not named <number>_<Name>_<age>_<m|f>.jpg",
         "rename or remove them, or give ages and paths with --csv",
     )

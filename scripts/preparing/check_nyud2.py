@@ -87,7 +87,7 @@ def check_files(pairs: Sequence[Pair], name: str, report: Report) -> np.ndarray 
     counts, flaws = np.zeros(DEPTH_BINS.num, np.int64), []
     looks = in_threads(partial(look_at, test=name == TEST_CSV), pairs, os.cpu_count() or 1)
     for look in reported(looks, f"Checking {name}", len(pairs)):
-        if look.flaw:
+        if look.counts is None:
             flaws.append(look.flaw)
         else:
             counts += look.counts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ class FaceSet(NamedTuple):
     title: str
     cap: int  # validation rows, and test rows, of an age at most
     source: Callable[[argparse.Namespace], Source]
-    published: Callable[[Sequence[float], Sequence[str], Sequence[str]], bool]  # of ages, paths and splits
+    published: Callable[[Iterable[float], Iterable[str], Iterable[str]], bool]  # of ages, paths and splits
 
     @property
     def csv(self) -> str:
@@ -121,7 +121,8 @@ def subset(variant: Variant, rows: Rows, splits: np.ndarray, seed: int) -> tuple
         if left_out := (~keep & (splits == split)).sum():
             print(f"Left out of the {split} split: {left_out:,} of {(splits == split).sum():,} rows.")
     print(unseen(ages[keep], splits[keep]))
-    return Rows(*([column[row] for row in np.flatnonzero(keep)] for column in rows)), splits[keep]
+    chosen = np.flatnonzero(keep).tolist()
+    return Rows([rows.ages[row] for row in chosen], [rows.paths[row] for row in chosen]), splits[keep]
 
 
 def prepare(faces: FaceSet, args: argparse.Namespace) -> int:

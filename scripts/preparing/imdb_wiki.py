@@ -54,8 +54,8 @@ def read_mat(file: Path, name: str) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # on bad bytes SciPy's reader raises all sorts
         raise UserError(f"{file}: cannot be read as a MATLAB file ({error}); {GET_IMDB_WIKI}") from error
-    struct = content.get(name)
-    fields = getattr(getattr(struct, "dtype", None), "names", None) or ()
+    struct = content.get(name, np.empty(0))
+    fields = struct.dtype.names or ()
     absent = [field for field in FIELDS if field not in fields]
     if absent or struct.size != 1:
         raise UserError(

@@ -7,14 +7,14 @@ section 4 and appendix B). See `scripts/prepare.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from preparing.check_nyud2 import PUBLISHED_COUNTS
 from preparing.depth_pixels import Counted, check_files, count, depths, draw_mask, masked_per_bin
-from preparing.splits import COLOURS, some, write_together
+from preparing.splits import COLOURS, Writers, some, write_together
 
 from common import cli, flags
 from common.datasets.depth import (
@@ -37,7 +37,6 @@ from common.report import HEADINGS, start_logging
 
 SUBSET = 600  # images of the published FDS subset
 HISTOGRAM = "depth_counts.png"
-Writers = dict[Path, Callable[[Path], None]]  # what is to be written where
 
 
 # --- what comes out

@@ -9,7 +9,7 @@ import io
 import os
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ SEED = 666  # of the published splits
 OLDEST = 120  # the published rule draws validation and test rows up to this age
 MANY_ABOVE, FEW_BELOW = 100, 20  # training samples of an age
 AGES = Bins.integers(0, int(LIMITS[1]))
+Writers = dict[Path, Callable[[Path], object]]  # what writes each file, at the path that it is given
 COLOURS = {"many": "#0072B2", "medium": "#009E73", "few": "#E69F00"}  # of Okabe and Ito: safe for all eyes
 
 
@@ -118,7 +119,7 @@ def _whole(cell: str) -> bool:
         return False
 
 
-def rows_text(rows: Rows, splits: Sequence[str]) -> str:
+def rows_text(rows: Rows, splits: Iterable[str]) -> str:
     """Format the CSV of an age data set, as published: age, path, split."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
@@ -127,7 +128,7 @@ def rows_text(rows: Rows, splits: Sequence[str]) -> str:
     return stream.getvalue()
 
 
-def write_rows(file: Path, rows: Rows, splits: Sequence[str]) -> None:
+def write_rows(file: Path, rows: Rows, splits: Iterable[str]) -> None:
     """Write the CSV of `rows_text`."""
     file.write_bytes(rows_text(rows, splits).encode())
 
@@ -188,10 +189,10 @@ def histogram(
     figure.savefig(file, dpi=150, format="png")
 
 
-def write_together(files: Mapping[Path, Callable[[Path], None]]) -> None:
+def write_together(files: Writers) -> None:
     """Write each file under a temporary name, then rename all: a file that is there is whole.
 
-    The values write to the path that they are given. Raises UserError where a file cannot be written.
+    Raises UserError where a file cannot be written.
     """
     temporary = {file: file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in files}
     file = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from preparing.splits import blob_id, histogram, shots_of, summary, write_together
+from preparing.splits import Writers, blob_id, histogram, shots_of, summary, write_together
 
 from common import cli, flags
 from common.bins import Bins
@@ -92,15 +92,17 @@ def _score(line: bytes, where: str) -> float:
 
 def draw(scores: np.ndarray, seed: int) -> tuple[list[int], list[int]]:
     """Draw a balanced validation and test split: of each of 20 bins 50 and 50, at most a third each."""
-    stream, chosen = random.Random(seed), ([], [])
+    val: list[int] = []
+    test: list[int] = []
+    stream = random.Random(seed)
     index = BALANCED.index(scores)
     for place in range(BALANCED.num):
         rows = np.flatnonzero(index == place).tolist()
         n = min(len(rows) // 3, DRAWN)
         drawn = stream.sample(rows, 2 * n)
-        for split, part in zip(chosen, (drawn[:n], drawn[n:]), strict=True):
-            split += sorted(part)
-    return chosen
+        val += sorted(drawn[:n])
+        test += sorted(drawn[n:])
+    return val, test
 
 
 def split_rows(scores: np.ndarray, val: Sequence[int], test: Sequence[int]) -> dict[str, list[int]]:
@@ -170,9 +172,11 @@ def write(folder: Path, contents: dict[str, bytes], standin: Standin) -> None:
     scores, splits = split_scores(folder, contents)
     shots = shots_of(scores, splits, standin, SCORE_BINS, FEW_BELOW)
     title = f"STS-B-DIR: {(splits == 'train').sum():,} training pairs"
-    files = {folder / name: partial(Path.write_bytes, data=content) for name, content in contents.items()}
     plot = partial(histogram, title=title, shots=shots, label="Similarity score", one="bin", item="pairs")
-    write_together({folder / HISTOGRAM: plot} | files)
+    files: Writers = {folder / HISTOGRAM: plot}
+    for name, content in contents.items():
+        files[folder / name] = partial(Path.write_bytes, data=content)
+    write_together(files)
 
 
 def sts_b(argv: Sequence[str], order_file: Path = ORDER) -> int:

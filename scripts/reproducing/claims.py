@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from reproducing.recipes import Cell, Claim, Table
 from reproducing.results import read_predictions, read_result
-from reproducing.table_numbers import paper_number, rows_of
+from reproducing.table_numbers import difference_of, paper_number, rows_of
 
 from common.errors import UserError
 from common.metrics import METRICS
@@ -59,20 +59,18 @@ def verdicts(table: Table) -> list[Verdict]:
     """
     rows = rows_of(table)
     standin = any("standin" in result for results in rows.values() for result in results)
-    return [
-        _verdict(table, claim, standin=standin) for claim in table.claims
-        if _mean(table, claim, claim.better) is not None and _mean(table, claim, claim.than) is not None
-    ]  # fmt: skip
+    found = [_verdict(table, claim, standin=standin) for claim in table.claims]
+    return [verdict for verdict in found if verdict is not None]
 
 
-def _verdict(table: Table, claim: Claim, *, standin: bool) -> Verdict:
-    paper = [paper_number(table, row, claim.metric, claim.shot) for row in (claim.better, claim.than)]
-    return Verdict(
-        claim,
-        _mean(table, claim, claim.better) - _mean(table, claim, claim.than),
-        None if standin or None in paper else paper[0] - paper[1],
-        interval(table, claim),
-    )
+def _verdict(table: Table, claim: Claim, *, standin: bool) -> Verdict | None:
+    """Return the verdict on a claim; None if one of its rows has no result."""
+    pair = claim.better, claim.than
+    ours = difference_of(*(_mean(table, claim, row) for row in pair))
+    if ours is None:
+        return None
+    paper = difference_of(*(paper_number(table, row, claim.metric, claim.shot) for row in pair))
+    return Verdict(claim, ours, None if standin else paper, interval(table, claim))
 
 
 def _mean(table: Table, claim: Claim, row: str) -> float | None:
@@ -123,20 +121,21 @@ def _moments_of_row(table: Table, row: str, claim: Claim) -> list[np.ndarray]:
     """Return the moments of each seed of a row; none if a seed lacks predictions."""
     cells = [cell for cell in table.cells() if cell.row == row and read_result(cell)]
     found = [moments(cell, claim.metric, claim.shot) for cell in cells]
-    return [] if any(part is None for part in found) else found
+    kept = [part for part in found if part is not None]
+    return kept if len(kept) == len(found) else []
 
 
 def moments(cell: Cell, metric: str, shot: str) -> np.ndarray | None:
     """Return the moments of a metric, `(samples, k)`: a 1 or the pixels first, so that sums give means.
 
-    None where predictions were not kept; raises UserError where they are not those of the cell's result.
+    None without predictions or result; raises UserError where they are not those of the cell's result.
     """
-    frame = read_predictions(cell)
-    if frame is None:
+    frame, result = read_predictions(cell), read_result(cell)
+    if frame is None or result is None:
         return None
     chosen = frame if shot == "all" else frame[frame["shot"] == shot]
     found = _of_bins(chosen, metric) if "n" in frame else _of_samples(chosen, metric)
-    recorded = read_result(cell)["shots"][shot].get(metric)
+    recorded = result["shots"][shot].get(metric)
     computed = MOMENTS[metric](found.sum(axis=0)[None])[0] if len(found) else np.nan
     if recorded is not None and not np.isclose(computed, recorded, rtol=1e-4, atol=1e-8):
         raise UserError(
@@ -155,8 +154,10 @@ def _of_samples(frame: pd.DataFrame, metric: str) -> np.ndarray:
         "mse": [error**2],
         "gm": [np.log(np.maximum(error, TINY))],
         "pearson": [p, y, p * p, y * y, p * y],
-    }[metric]
-    return np.stack([np.ones_like(p), *columns], axis=1)
+    }
+    if metric in frame:  # each sample's value is there, as NLL's is
+        columns[metric] = [frame[metric].to_numpy(float)]
+    return np.stack([np.ones_like(p), *columns[metric]], axis=1)
 
 
 def _of_bins(frame: pd.DataFrame, metric: str) -> np.ndarray:
@@ -180,6 +181,7 @@ MOMENTS: dict[str, Metric] = {
     "mse": _mean_of,
     "gm": lambda sums: np.exp(_mean_of(sums)),
     "pearson": _pearson,
+    "nll": _mean_of,
     "rmse": lambda sums: np.sqrt(_mean_of(sums)),
     "delta1": _mean_of,
 }

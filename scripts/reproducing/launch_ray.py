@@ -6,8 +6,10 @@ A worker that dies takes its run with it. Ray then starts the task again, and th
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reproducing.launch import Job, start_child
 from reproducing.recipes import Cell
@@ -15,13 +17,16 @@ from reproducing.recipes import Cell
 from common import cli
 from common.errors import UserError
 
+if TYPE_CHECKING:
+    import ray
+
 RETRIES = 2  # of a task whose worker died
 
 
 class Task:
     """A run as a Ray task (a `Job`)."""
 
-    def __init__(self, ref: object, log: Path) -> None:
+    def __init__(self, ref: ray.ObjectRef[int], log: Path) -> None:
         self.ref, self.log = ref, log
         self.code: int | None = None
 
@@ -62,7 +67,7 @@ class OnRay:
             raise UserError("--launcher ray: needs Ray; python -m pip install -e '.[ray]'") from error
         environment = {"PYTHONPATH": f"{Path(__file__).parent.parent}:{cli.ROOT}"}
         try:
-            ray.init(log_to_driver=False, logging_level="error", runtime_env={"env_vars": environment})
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": environment})
         except ConnectionError as error:
             raise UserError(f"--launcher ray: {error}; set RAY_ADDRESS to a cluster that runs") from error
         resources = ray.cluster_resources()

@@ -100,10 +100,19 @@ class Live(contextlib.AbstractContextManager):
         self.terminal, self.every = sys.stdout.isatty(), every
         self.estimate = Estimate(slots)
         self.shown = 0.0 if self.terminal else time.monotonic()
-        kwargs = {"file": sys.stdout, "disable": not self.terminal, "leave": False}
-        overall = tqdm(total=total, bar_format="|{bar:20}| {n_fmt}/{total_fmt}{desc}", **kwargs)
-        kwargs |= {"total": 1, "bar_format": "|{bar:20}|{desc}"}
-        self.bars = [overall, *(tqdm(position=i + 1, **kwargs) for i in range(slots))]
+        self.bars = [self._bar(0, total, " {n_fmt}/{total_fmt}{desc}")]
+        self.bars += [self._bar(i + 1, 1, "{desc}") for i in range(slots)]
+
+    def _bar(self, position: int, total: int, text: str) -> tqdm:
+        """Return a bar on its line of the terminal; on a pipe, one that shows nothing."""
+        return tqdm(
+            total=total,
+            position=position,
+            bar_format="|{bar:20}|" + text,
+            file=sys.stdout,
+            disable=not self.terminal,
+            leave=False,
+        )
 
     def event(self, text: str) -> None:
         """Print a line that stays."""

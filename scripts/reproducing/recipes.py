@@ -163,7 +163,7 @@ def _table(
         folder=values.get("folder", "results"),
         groups=tuple(values.get("groups", Table.groups)),
         setup=tuple(values.get("setup", ())),
-        claims=tuple(_claims(claims.get(values.get("claims"), ()), metrics, own)),
+        claims=tuple(_claims(claims.get(values.get("claims", ""), ()), metrics, own)),
         key=key,
         scale=scale,
     )

@@ -36,7 +36,12 @@ class Number:
     @property
     def difference(self) -> float | None:
         """Ours less the paper's."""
-        return None if None in (self.mean, self.paper) else self.mean - self.paper
+        return difference_of(self.mean, self.paper)
+
+
+def difference_of(value: float | None, other: float | None) -> float | None:
+    """Return `value` less `other`; None if one of them is not known."""
+    return None if value is None or other is None else value - other
 
 
 @cache
@@ -45,8 +50,9 @@ def published() -> dict[tuple, float]:
     import pandas as pd  # slow to import
 
     numbers = pd.read_csv(cli.ROOT / "data" / "published.csv").fillna({"variant": ""})
-    keys = ["table", "dataset", "method", "variant", "metric", "shot"]
-    return numbers[numbers["kind"] == "value"].set_index(keys)["value"].to_dict()
+    numbers = numbers[numbers["kind"] == "value"]
+    keys = numbers[["table", "dataset", "method", "variant", "metric", "shot"]]
+    return dict(zip(keys.itertuples(index=False, name=None), numbers["value"], strict=True))
 
 
 def paper_number(table: Table, row: str, metric: str, shot: str) -> float | None:

@@ -29,8 +29,8 @@ def traits(rng: np.random.Generator, male: bool) -> dict[str, float]:
         "male": float(male), "width": n(0, 0.028), "height": n(0, 0.03), "gap": n(0, 0.016),
         "nose": n(0, 0.025),
         "nose_w": n(0, 0.013), "mouth": n(0, 0.02), "lips": n(0, 0.16), "brow": n(0, 0.2), "jaw": n(0, 0.06),
-        "eye": n(0, 0.05), "tone": rng.beta(1.3, 2.6), "pink": n(0, 0.02), "hair": rng.integers(len(HAIR)),
-        "iris": rng.integers(len(IRIS)), "bald": rng.random(), "beard": rng.random(), "glasses": rng.random(),
+        "eye": n(0, 0.05), "tone": rng.beta(1.3, 2.6), "pink": n(0, 0.02), "hair": float(rng.integers(len(HAIR))),
+        "iris": float(rng.integers(len(IRIS))), "bald": rng.random(), "beard": rng.random(), "glasses": rng.random(),
         "freckles": rng.random(), "curl": rng.random(), "ears": n(0, 0.1),
     }  # fmt: skip
 

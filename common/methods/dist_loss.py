@@ -1,0 +1,209 @@
+"""Dist Loss: the sorted predictions of a batch follow the labels that a batch should contain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from common.bins import Bins
+from common.errors import UserError
+from common.flags import POSITIVE, flag
+from common.loss import LOSSES
+from common.method import Method, Needs, Seen
+from common.methods.criterion import CriterionFlags, make_criterion
+from common.methods.geometry import drawn_pixels
+from common.methods.softsort import ascending, soft_sort
+from common.settings import Training
+from common.task import Data
+
+VARIANTS = ("published", "aligned")
+
+
+@dataclass(frozen=True)
+class DistLossFlags:
+    """Dist Loss."""
+
+    dist_loss: bool = flag(
+        False, "Dist Loss: pull the sorted predictions of a batch to the label distribution"
+    )
+    dist_loss_weight: float = flag(
+        1.0, "coefficient of the sorted predictions' loss", low=0, when=lambda own: own.dist_loss
+    )
+    dist_loss_strength: float = flag(
+        0.1,
+        "of the soft sort: neighbours that differ by less than its inverse are sorted exactly",
+        low=POSITIVE,
+        when=lambda own: own.dist_loss,
+    )
+    dist_loss_bandwidth: float = flag(
+        0.5, "of the label density, in standard deviations", low=POSITIVE, when=lambda own: own.dist_loss
+    )
+    dist_loss_min: float | None = flag(
+        None, "first label of the density (default: of the bins)", when=lambda own: own.dist_loss
+    )
+    dist_loss_max: float | None = flag(
+        None, "last label of the density (default: of the bins)", when=lambda own: own.dist_loss
+    )
+    dist_loss_step: float | None = flag(
+        None,
+        "between labels of the density (default: width of a bin)",
+        low=POSITIVE,
+        when=lambda own: own.dist_loss,
+    )
+    dist_loss_pixels: int = flag(
+        1024, "known pixels drawn from a batch of maps", low=1, when=lambda own: own.dist_loss
+    )
+    dist_loss_variant: str = flag(
+        "published",
+        "loss weights multiply sorted predictions in the order of the batch, or each its own (aligned)",
+        choices=VARIANTS,
+        when=lambda own: own.dist_loss,
+    )
+
+
+class DistLoss(Method):
+    """Adds `weight x mean_i w_i l(sorted_i, pseudo_i)` to the criterion l of `--loss`.
+
+    The pseudo-labels are B labels in the proportions of a Gaussian density estimate over the training labels,
+    ascending. The sort is differentiable (Blondel et al., Fast Differentiable Sorting and Ranking, 2020).
+
+    As published: batches of full size, and w_i is the weight of the i-th sample of the batch, not that of the
+    i-th smallest prediction (`--dist_loss_variant aligned`). A batch of another size takes the pseudo-labels at
+    evenly spaced ranks. Predictions and pseudo-labels are scaled as the criterion's, on STS-B to label / 5; the
+    published code is for ages. On depth maps, which are ours, pixels are drawn, and the density is that of the counts.
+    The published `--unweighted` is inverted; here weights act where there are any.
+    """
+
+    label = "Dist Loss"
+    paper = "Nie et al., Dist Loss: Enhancing Regression in Few-Shot Region through Distribution Distance, ICLR 2025"
+    Flags = DistLossFlags
+    needs = Needs(drop_last=True, outputs=True)
+    pseudo: torch.Tensor
+
+    def run_name(self) -> str:
+        """Return its name with its coefficient and its strength."""
+        own = self.flags
+        aligned = "_aligned" if own.dist_loss_variant == "aligned" else ""
+        return f"_{self.name()}_{own.dist_loss_weight:g}_{own.dist_loss_strength:g}{aligned}"
+
+    def prepare(self, data: Data) -> Data:
+        """Draw up the pseudo-labels; raises UserError for labels without a density."""
+        own = self.flags
+        grid = label_grid(data.bins, own.dist_loss_min, own.dist_loss_max, own.dist_loss_step)
+        if data.train.labels is not None:
+            labels, counts = np.asarray(data.train.labels, np.float64), None
+        else:
+            assert data.counts is not None
+            labels, counts = data.bins.left_edges + data.bins.width / 2, data.counts
+        density = label_density(labels, grid, own.dist_loss_bandwidth, counts)
+        size = own.dist_loss_pixels if counts is not None else self.settings[Training].batch_size
+        self.labels_wanted = pseudo_labels(grid, density, size)
+        return data
+
+    def build(self, dim: int, data: Data) -> None:
+        """Keep the pseudo-labels with the model; they follow from the data, so no checkpoint holds them."""
+        pseudo = torch.as_tensor(getattr(self, "labels_wanted", np.zeros(1)), dtype=torch.float32)
+        self.register_buffer("pseudo", pseudo[:, None] / self.task.target_scale, persistent=False)
+        chosen = self.settings[CriterionFlags]
+        self.criterion = make_criterion(chosen.loss, chosen.huber_beta, self.task.focal_beta)
+
+    def losses(self, seen: Seen) -> Mapping[str, torch.Tensor]:
+        """Return the weighted loss of the sorted predictions."""
+        assert seen.outputs is not None
+        preds, weights = seen.outputs, seen.batch.weights
+        if preds.dim() == 4:
+            drawn = drawn_pixels(seen.batch, self.flags.dist_loss_pixels)
+            preds = preds.flatten(1)[drawn][:, None]
+            weights = None if weights is None else weights.flatten(1)[drawn][:, None]
+        if weights is not None and self.flags.dist_loss_variant == "aligned":
+            weights = weights[ascending(preds.detach().flatten())]
+        if not len(preds):
+            return {self.name(): 0 * seen.outputs.sum()}
+        ranks = (torch.arange(len(preds), device=preds.device) + 0.5) * (len(self.pseudo) / len(preds))
+        sorted_preds = soft_sort(preds.flatten(), self.flags.dist_loss_strength)[:, None]
+        loss = self.criterion(sorted_preds, self.pseudo[ranks.long()].to(preds.dtype), weights=weights)
+        return {self.name(): self.flags.dist_loss_weight * loss}
+
+
+def dist_loss(
+    preds: torch.Tensor,
+    targets: torch.Tensor,
+    pseudo_labels: torch.Tensor,
+    *,
+    weights: torch.Tensor | None = None,
+    distribution_weight: float = 1.0,
+    regularization_strength: float = 1.0,
+    loss_fn: str = "l1",
+) -> torch.Tensor:
+    """Return the loss of the predictions plus that of the sorted ones, all `(n, 1)`; weights as published.
+
+    Raises ValueError for shapes that differ.
+    """
+    criterion: Callable[..., torch.Tensor] = LOSSES[loss_fn]
+    plain = criterion(preds, targets, weights=weights)
+    sorted_preds = soft_sort(preds.flatten(), regularization_strength).view_as(preds)
+    return distribution_weight * criterion(sorted_preds, pseudo_labels, weights=weights) + plain
+
+
+def label_grid(bins: Bins, low: float | None, high: float | None, step: float | None) -> np.ndarray:
+    """Return the labels of the density; whole numbers end at the last bin, other labels at its upper end.
+
+    Raises UserError if they are not in order.
+    """
+    low = bins.low if low is None else low
+    step = bins.width if step is None else step
+    high = (bins.left_edges[-1] if bins.width == 1 else bins.high) if high is None else high
+    if not low < high:
+        raise UserError(f"--dist_loss_min {low:g} and --dist_loss_max {high:g}: must be in order")
+    return np.arange(low, high + step, step)
+
+
+def label_density(
+    labels: np.ndarray, grid: np.ndarray, bandwidth: float, counts: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the density of the labels within the grid on its points, of sum 1.
+
+    Raises UserError for labels without spread.
+    """
+    from scipy.stats import gaussian_kde  # takes as long as all else that a --help loads
+
+    inside = (labels >= grid[0]) & (labels <= grid[-1]) & (True if counts is None else counts > 0)
+    if len(np.unique(labels[inside])) < 2:
+        raise UserError("--dist_loss: fewer than two distinct training labels lie within its density's range")
+    kde = gaussian_kde(labels[inside], bandwidth, None if counts is None else counts[inside])
+    density = kde(grid)
+    return density / density.sum()
+
+
+def pseudo_labels(grid: np.ndarray, density: np.ndarray, size: int) -> np.ndarray:
+    """Return `size` labels of the grid in the proportions of the density, ascending."""
+    return np.repeat(grid, np.maximum(label_counts(density, size), 0))
+
+
+def label_counts(density: np.ndarray, size: int) -> np.ndarray:
+    """Return how many of `size` labels each grid point gets, by the published rounding.
+
+    Ends that expect less than one label are gathered, and what rounding leaves goes to the middle.
+    """
+    share = size * density
+    above, below = share.cumsum(), share[::-1].cumsum()[::-1]
+    first, last = int((above >= 1).argmax()), len(share) - 1 - int((below[::-1] >= 1).argmax())
+    counts = np.zeros(len(share), np.int64)
+    counts[first] = np.rint(above[first])
+    counts[first + 1 : last] = np.rint(share[first + 1 : last])
+    counts[last] = np.rint(below[last])
+    rest, middle, half = size - int(counts.sum()), int(counts.argmax()), len(share) // 2
+    sign, whole = int(np.sign(rest)), abs(rest) // half
+    if abs(rest) <= half:
+        counts[_around(middle, abs(rest))] += sign
+    else:
+        counts[_around(middle, half)] += sign * whole
+        counts[middle] += sign * (abs(rest) % half)
+    return counts
+
+
+def _around(middle: int, number: int) -> slice:
+    return slice(max(0, middle - number // 2), middle - number // 2 + number)
