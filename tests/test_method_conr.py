@@ -7,6 +7,7 @@ import torch
 import toy
 from proven import Golden, assert_gradient, assert_value, logged_steps, refusal, tensor, toy_run
 
+from common.datasets.faces import read_faces
 from common.images.augment import jitter_colours
 from common.images.split import load_faces
 from common.methods import conr
@@ -205,7 +206,8 @@ def test_colours_change_by_the_seed_and_no_more_than_asked():
 
 
 def test_a_face_split_gets_colours_in_training_only(tmp_path):
-    split = load_faces(tiny_faces.write_faces(tmp_path), "agedb.csv", img_size=16, cache="off")["train"]
+    table = read_faces(tiny_faces.write_faces(tmp_path) / "agedb.csv")
+    split = load_faces(table, img_size=16, cache="off")["train"]
     draws = [Draw(np.tile(np.arange(8), 3), 7)]
 
     def images(one, augment):
