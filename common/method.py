@@ -90,6 +90,7 @@ class Method(nn.Module):
     Flags: ClassVar[type]  # a frozen dataclass (`common.flags`)
     roles: ClassVar[frozenset[str]] = frozenset()  # "criterion", "head": of each there is one at most
     owns_head: ClassVar[bool] = False  # the head is what its `head` hook returns
+    maps: ClassVar[bool] = True  # works on maps of labels too; if not, its `prepare` refuses them
     gives_way: ClassVar[bool] = False  # leaves its role to another method, unless its flag was given
     order: ClassVar[int] = 100  # of its part in a run's name; hooks run in this order too
     rate: float | None = None  # the learning rate of its parameters; None: --lr

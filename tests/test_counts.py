@@ -90,5 +90,5 @@ def test_the_counts_keep_their_limits(counted, label):
     assert counted[label] <= LIMITS[label], long
 
 
-def test_every_count_has_a_limit(counted):
-    assert counted.keys() == LIMITS.keys()
+def test_every_limit_is_of_a_count(counted):
+    assert LIMITS.keys() <= counted.keys()
