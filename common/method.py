@@ -55,9 +55,7 @@ class Needs:
     """What a method needs of the engine beside its hooks; None leaves the choice to others."""
 
     views: int | None = None  # random views of each sample in a batch
-    extra_views: int | None = (
-        None  # further views, seen as `Seen.extra` alone: no hook, no other loss acts on them
-    )
+    extra_views: int | None = None  # further views, in `Seen.extra` alone: no hook or other loss sees them
     drop_last: bool | None = None  # leave out an epoch's last batch if it is smaller
     # "step" (--schedule), "cosine", or what gives the factor of the rate in an epoch of a run of so many
     schedule: str | Callable[[int, int], float] | None = None

@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from common.errors import UserError
-from common.flags import POSITIVE, Settings, flag
+from common.flags import POSITIVE, flag
 from common.lds import SIGMA_KERNELS
 from common.method import Head, Method, Passes, Seen
 from common.methods.gaussian_features import GaussianFDS, GaussianLayers, sampled, with_gaussian_block
@@ -21,6 +21,7 @@ from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, kernel
 from common.methods.nig import nig_loss
 from common.methods.outputs import known_outputs
 from common.methods.smoothing import SmoothingFlags
+from common.settings import Settings
 from common.task import Batch, Data, Prediction, Task
 
 if TYPE_CHECKING:
