@@ -315,7 +315,7 @@ def test_from_a_folder_of_images_to_training_runs(tmp_path, monkeypatch):
         assert prepare.main(["agedb", "--data_dir", str(tmp_path), *flags]) == 0
         argv = command(tmp_path, f"--dataset {dataset} --epoch 1 --lds --fds")
         assert call(argv) == 0
-        shots = json.loads((run_dir(argv, dataset) / "metrics.json").read_text())["shots"]
+        shots = json.loads((run_dir(argv) / "metrics.json").read_text())["shots"]
         test = counts(read(tmp_path / f"{dataset}.csv"), "test")
         assert shots["all"]["n"] == sum(test.values()) > 20
     assert shots["zero"]["n"] == sum(test[age] for age in (22, 23, 24)) > 0

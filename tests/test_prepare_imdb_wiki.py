@@ -219,7 +219,7 @@ def test_from_mat_files_to_a_training_run(raw, monkeypatch):
     monkeypatch.chdir(folder)
     train = command(folder, "--epoch 1 --lds --fds")
     assert call(train, "imdb-wiki-dir") == 0
-    metrics = json.loads((run_dir(train, "imdb_wiki") / "metrics.json").read_text())
+    metrics = json.loads((run_dir(train, "imdb-wiki") / "metrics.json").read_text())
     tested = [split for *_, split in as_rows(folder / "imdb_wiki.csv")].count("test")
     assert metrics["shots"]["all"]["n"] == tested > 20
     assert metrics["shots"]["all"]["mae"] > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +105,7 @@ def kept_run(cell: Cell) -> FinishedRun | None:
     if (folder / "args.json").is_file():
         settings = saved_settings(folder / "args.json", default_settings(task))
     else:
-        settings = settings_of(task, cell.script, task.title, shlex.split(cell.flags))
+        settings = settings_of(task, cell.script, task.title, cell.command()[1:])
         settings = settings.with_(data_dir=ROOT / folder_of(settings))  # of a recipe: below the repository
     kept = cell.predictions if cell.predictions.exists() else folder / "predictions.csv"
     return FinishedRun(folder, settings, result, kept)
