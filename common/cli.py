@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from common import flags
 from common.errors import RunFailed, UserError
 from common.files import read_json
-from common.flags import Settings
+from common.settings import Settings, checked, collect
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +75,7 @@ def parse(
     start = {name: parser.get_default(name) for name in names}
     if given.get("config") is not None:
         start |= read_config(given["config"], kinds)
-    return flags.collect(kinds, start | given, given, defaults)
+    return collect(kinds, start | given, given, defaults)
 
 
 def parser_of(prog: str, doc: str, kinds: Sequence[type], defaults: Mapping[str, Any]) -> Parser:
@@ -93,7 +93,7 @@ def read_config(path: Path, kinds: Sequence[type]) -> dict[str, Any]:
         reason = "is cut short or no args.json" if path.is_file() else "there is no such file"
         raise UserError(f"--config {path}: {reason}; name the args.json in a run's directory")
     known = {name for kind in kinds for name in flags.field_flags(kind)}
-    return flags.checked(kinds, {k: v for k, v in saved.items() if k in known or k not in NO_FLAGS}, path)
+    return checked(kinds, {k: v for k, v in saved.items() if k in known or k not in NO_FLAGS}, path)
 
 
 def pick_device(name: str) -> torch.device:

@@ -13,6 +13,12 @@ from common.lds import get_lds_kernel_window
 VARIANTS, EMPTY, GUARDS = ("paper", "released"), ("keep", "fill"), ("dimension", "bucket")
 
 
+def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError if an argument is none of its choices."""
+    if value not in choices:
+        raise ValueError(f"{name} {value!r} is none of {', '.join(choices)}")
+
+
 class FDS(nn.Module):
     """Calibrates the mean and variance of the features in each label bucket towards neighbouring buckets'.
 
@@ -71,13 +77,9 @@ class FDS(nn.Module):
     ) -> None:
         super().__init__()
         buckets = bucket_num - bucket_start
-        for name, value, choices in (
-            ("variant", variant, VARIANTS),
-            ("empty", empty, EMPTY),
-            ("guard", guard, GUARDS),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name} {value!r} is none of {', '.join(choices)}")
+        one_of("variant", variant, VARIANTS)
+        one_of("empty", empty, EMPTY)
+        one_of("guard", guard, GUARDS)
         if buckets <= ks // 2:
             raise ValueError(f"{buckets} buckets are too few for a kernel of size {ks}: use a smaller one")
         self.feature_dim, self.buckets = feature_dim, buckets

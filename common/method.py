@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from common.flags import Settings, field_flags, option_strings
+from common.flags import field_flags, option_strings
+from common.settings import Settings
 
 if TYPE_CHECKING:
     from common.task import Batch, Data, Prediction, Task
@@ -54,9 +55,7 @@ class Needs:
     """What a method needs of the engine beside its hooks; None leaves the choice to others."""
 
     views: int | None = None  # random views of each sample in a batch
-    extra_views: int | None = (
-        None  # further views, seen as `Seen.extra` alone: no hook, no other loss acts on them
-    )
+    extra_views: int | None = None  # further views, in `Seen.extra` alone: no hook or other loss sees them
     drop_last: bool | None = None  # leave out an epoch's last batch if it is smaller
     # "step" (--schedule), "cosine", or what gives the factor of the rate in an epoch of a run of so many
     schedule: str | Callable[[int, int], float] | None = None
@@ -88,6 +87,7 @@ class Method(nn.Module):
     Flags: ClassVar[type]  # a frozen dataclass (`common.flags`)
     roles: ClassVar[frozenset[str]] = frozenset()  # "criterion", "head": of each there is one at most
     owns_head: ClassVar[bool] = False  # the head is what its `head` hook returns
+    maps: ClassVar[bool] = True  # works on maps of labels too; if not, its `prepare` refuses them
     gives_way: ClassVar[bool] = False  # leaves its role to another method, unless its flag was given
     order: ClassVar[int] = 100  # of its part in a run's name; hooks run in this order too
     rate: float | None = None  # the learning rate of its parameters; None: --lr

@@ -19,8 +19,8 @@ import torch
 from common.bins import Bins
 from common.cli import ROOT
 from common.errors import UserError
-from common.flags import Settings
 from common.metrics import Shots
+from common.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd

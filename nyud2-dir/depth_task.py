@@ -16,10 +16,10 @@ from common.cli import ROOT
 from common.datasets import depth as files
 from common.datasets.standin import STANDIN, read_standin
 from common.errors import UserError
-from common.flags import Settings, flag
+from common.flags import flag
 from common.methods.criterion import CriterionFlags
 from common.methods.smoothing import SmoothingFlags
-from common.settings import Running, Training
+from common.settings import Running, Settings, Training
 from common.task import Data, Length, Task
 
 log = logging.getLogger("dir")

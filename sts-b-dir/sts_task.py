@@ -14,10 +14,10 @@ from common.bins import Bins
 from common.cli import ROOT
 from common.datasets.standin import STANDIN, read_standin
 from common.files import digest
-from common.flags import Settings, flag, part_of_name
+from common.flags import flag, part_of_name
 from common.methods.criterion import CriterionFlags
 from common.metrics import Shots
-from common.settings import Running, Training
+from common.settings import Running, Settings, Training
 from common.task import Data, Length, Task
 
 log = logging.getLogger("dir")

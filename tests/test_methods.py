@@ -155,6 +155,18 @@ def test_an_empty_shot_does_not_crash(tmp_path, shape, flags, first_stage):
         assert table["many"] == {"n": 0, "mae": None, "mse": None} | dict.fromkeys(distribution)
 
 
+@pytest.mark.parametrize(
+    "kind", [kind for kind in all_methods() if not kind.maps], ids=lambda kind: kind.name()
+)
+def test_a_method_without_maps_refuses_them(tmp_path, kind):
+    task = toy.replace(toy.KINDS["maps"], methods_without=())
+    settings = toy.settings_of(tmp_path, kind.option(), task=task)
+    data = task.load(settings)
+    with pytest.raises(UserError, match=f"{kind.option()}.*maps"):
+        for one in choose_methods(task, settings):
+            data = one.prepare(data)
+
+
 # What a method may bring
 
 

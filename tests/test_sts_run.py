@@ -20,6 +20,7 @@ from sts_corpus import PROG, ROOT, call, command, run_dir, write_corpus
 from sts_model import Highway, PairEncoder
 from torch import nn
 
+from common.bins import Bins
 from common.fds import FDS
 from common.training import checkpoint, engine
 from common.training import command as commands
@@ -145,6 +146,7 @@ def test_predictions_reproduce_the_metrics(trained):
             "n": len(mine), "mse": np.mean(error**2), "mae": np.mean(error),
             "gm": np.exp(np.mean(np.log(error))), "pearson": stats.pearsonr(pred, label)[0],
             "spearman": stats.spearmanr(pred, label)[0],
+            "bmse": pd.Series(error**2).groupby(Bins.uniform(0, 5, 50).index(label)).mean().mean(),
         }  # fmt: skip
         assert shots[shot] == pytest.approx(expected, rel=1e-6)
 

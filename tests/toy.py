@@ -11,6 +11,7 @@ from torch import nn
 
 from common.bins import Bins
 from common.flags import flag
+from common.method import all_methods
 from common.metrics import Shots, shot_table
 from common.task import Batch, Data, Length, Task
 from common.training import command
@@ -210,11 +211,12 @@ def load_as(kind):
     return loaded
 
 
+WITHOUT_MAPS = [method.name() for method in all_methods() if not method.maps]
 KINDS = {
     "vectors": replace(TASK, load=load_as(type("Vectors", (Augmented,), {"resampled": Pairs.resampled}))),
     "pairs": replace(TASK, load=load_as(Pairs), build=lambda settings, data: PairEncoder(), methods_without=("conr",)),
     "maps": replace(
         TASK, load=load_as(Maps), build=lambda settings, data: MapEncoder(), evaluator=MapMetrics,
-        head=lambda dim: nn.Conv2d(dim, 1, 1), methods_without=("resample",),
+        head=lambda dim: nn.Conv2d(dim, 1, 1), methods_without=("resample", *WITHOUT_MAPS),
     ),
 }  # fmt: skip

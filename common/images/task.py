@@ -8,31 +8,32 @@ They differ in a CSV and a first FDS bucket; so does any other data set of such 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 import torchvision
-from torch import nn
 
 from common.bins import Bins
 from common.datasets import faces
 from common.datasets.standin import STANDIN, Standin, read_standin
 from common.errors import UserError
-from common.flags import POSITIVE, Settings, flag
+from common.flags import POSITIVE, flag
 from common.images.augment import PADDING
+from common.images.encoder import ResNetEncoder
 from common.images.split import load_faces
 from common.methods.criterion import CriterionFlags
 from common.metrics import Shots
 from common.report import log
-from common.settings import Running, Training
+from common.settings import Running, Settings, Training
 from common.task import Data, Length, Task
 
 AGES = Bins.integers(0, faces.LAST_AGE)
 MANY_ABOVE, FEW_BELOW = 100, 20  # the published shots; a stand-in brings its own
+DEFAULTS = {"lr": 1e-3, "batch_size": 256, "loss": "l1", "schedule": (60, 80)}  # the published ones
 RESNETS = tuple(name for name in torchvision.models.list_models(torchvision.models) if "resne" in name)
 
 
@@ -81,26 +82,6 @@ class ImageFlags:
     bucket_start: int | None = flag(None, "FDS: first bucket (default on ages: as published)", low=0)
 
 
-class ResNetEncoder(nn.Module):
-    """A torchvision ResNet without its last layer: images `(n, 3, S, S)` -> features `(n, feature_dim)`.
-
-    Its children keep torchvision's names, which are the published ones.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        resnet = torchvision.models.get_model(name, weights=None)
-        self.feature_dim = resnet.fc.in_features
-        for child, module in resnet.named_children():
-            if child != "fc":
-                self.add_module(child, module)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        for module in self.children():
-            images = module(images)
-        return images.flatten(1)
-
-
 def image_task(
     name: str,
     title: str,
@@ -116,30 +97,19 @@ def image_task(
     test rows only.
     """
 
-    def load(settings: Settings) -> Data:
-        own = settings[ImageFlags]
-        ours = own.dataset == name.replace("-", "_")
-        hint = "--dataset names the CSV in --data_dir"
-        if ours:
-            hint = f"{source}, or draw a stand-in with python scripts/make_standin.py {name}"
-        data = load_images(settings, hint, bucket_start, published if ours and own.target == "age" else None)
-        return data if ours else replace(data, name=own.dataset)
-
+    source += f", or draw a stand-in with python scripts/make_standin.py {name}"
+    dataset = name.replace("-", "_")
     return Task(
-        name=name,
-        title=title,
-        unit="image",
+        name=name, title=title, unit="image",
         label_name="age",
         label_unit="years",
-        load=load,
+        load=functools.partial(load, dataset, source, bucket_start, published),
         build=build,
         run_name=run_name,
         length=lambda settings: Length(0, settings[ImageFlags].epoch),
         files=files,
         flags=(ImageFlags,),
-        defaults={
-            "dataset": name.replace("-", "_"), "lr": 1e-3, "batch_size": 256, "loss": "l1", "schedule": (60, 80),
-        },
+        defaults=DEFAULTS | {"dataset": dataset},
         key_map=(("head.", "module.linear."), ("encoder.", "module.")),
         metrics=("mae", "mse", "gm", "bmae"),
         method_prefix="module.",
@@ -151,6 +121,21 @@ def image_task(
         select=lambda settings: "mse" if settings[CriterionFlags].loss == "mse" else "mae",
         model_name=lambda settings: settings[ImageFlags].model,
     )  # fmt: skip
+
+
+def load(
+    dataset: str,
+    source: str,
+    bucket_start: int,
+    published: Callable[[], np.ndarray] | None,
+    settings: Settings,
+) -> Data:
+    """Load the data of this task, or another CSV that `--dataset` names: nobody can download a user's own."""
+    own = settings[ImageFlags]
+    if own.dataset == dataset:
+        return load_images(settings, source, bucket_start, published if own.target == "age" else None)
+    data = load_images(settings, "--dataset names the CSV in --data_dir", bucket_start)
+    return replace(data, name=own.dataset)
 
 
 def files(settings: Settings) -> list[Path]:

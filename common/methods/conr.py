@@ -148,13 +148,11 @@ def conr_loss(
 
     An anchor without positives or without negatives gives 0. Raises ValueError for shapes that differ.
     """
-    if labels.shape != preds.shape or (weights is not None and weights.shape != labels.shape):
-        raise ValueError(
-            f"labels {tuple(labels.shape)}, predictions {tuple(preds.shape)} or weights differ in shape"
-        )
+    weights = torch.ones_like(labels) if weights is None else weights
+    if not labels.shape == preds.shape == weights.shape:
+        raise ValueError(f"labels {tuple(labels.shape)}, predictions or weights differ in shape")
     if variant not in ("published", "paper", "depth"):
         raise ValueError(f"variant {variant!r} is none of published, paper, depth")
-    weights = torch.ones_like(labels) if weights is None else weights
     labels, preds, weights = (part.detach().flatten(1).mean(1) for part in (labels, preds, weights))
     gap = (labels[:, None] - labels).float().abs()  # equality with the window depends on float32
     near, itself = gap <= window, torch.eye(len(labels), dtype=torch.bool, device=labels.device)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from common.flags import POSITIVE, Settings, flag
+from common.flags import POSITIVE, flag
 from common.loss import LOSSES
 from common.method import Method, Seen
+from common.settings import Settings
 from common.task import Task
 
 

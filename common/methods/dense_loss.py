@@ -30,9 +30,10 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from common.errors import UserError
-from common.flags import POSITIVE, Settings, flag
+from common.flags import POSITIVE, flag
 from common.method import Method
 from common.methods.reweight import ReweightFlags
+from common.settings import Settings
 from common.task import Data, Task
 
 GRID = 4096

@@ -31,10 +31,10 @@ from typing import Any
 import torch
 
 from common.errors import UserError
-from common.flags import POSITIVE, Settings, flag
+from common.flags import POSITIVE, flag
 from common.method import Method, Seen
 from common.methods.rows import rows_of, unit_rows
-from common.settings import Training
+from common.settings import Settings, Training
 from common.task import Task
 
 VARIANTS = ("published", "paper")

@@ -24,10 +24,10 @@ from typing import Protocol, cast
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from common.flags import Settings, flag
+from common.flags import flag
 from common.method import Method
 from common.metrics import Shots
-from common.settings import Running
+from common.settings import Running, Settings
 from common.task import Data, Split, Task
 
 log = logging.getLogger("dir")

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
-from common.flags import POSITIVE, Settings, flag
+from common.flags import POSITIVE, flag
 from common.lds import REWEIGHTS, SIGMA_KERNELS, bin_weights, sample_weights
 from common.method import Method
 from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, kernel_name, window_name
+from common.settings import Settings
 from common.task import Data, Task
 
 SCHEMES = {"none": (), "sqrt_inv": ("SQINV",), "inverse": ("INV",)}  # as rows and legends call them

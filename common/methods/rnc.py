@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from common.errors import UserError
-from common.flags import POSITIVE, Settings, flag
+from common.flags import POSITIVE, flag
 from common.method import Head, Method, Needs, Seen
 from common.methods.reweight import ReweightFlags
 from common.methods.rows import pooled_rows
-from common.settings import Running, Training
+from common.settings import Running, Settings, Training
 from common.task import Task
 
 if TYPE_CHECKING:

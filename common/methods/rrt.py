@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.errors import UserError
-from common.flags import Settings, flag
+from common.flags import flag
 from common.method import Method, Needs
 from common.methods.reweight import ReweightFlags
-from common.settings import Training
+from common.settings import Settings, Training
 from common.task import Task
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from torch import nn
 from torch.distributions import Laplace
 
 from common.errors import UserError
-from common.flags import POSITIVE, Settings, flag
+from common.flags import POSITIVE, flag
 from common.method import Head, Method, Seen
 from common.methods.label_density import DENSITIES, LabelWeights, exponents_of, label_weights
 from common.methods.laplace import branch_losses, combine, curriculum, laplace_nll
 from common.methods.outputs import Outputs, known_outputs
 from common.methods.reweight import ReweightFlags
-from common.settings import Training
+from common.settings import Settings, Training
 from common.task import Data, Prediction, Task
 
 CURRICULA = ("grow", "hand_over", "fade", "none")

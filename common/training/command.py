@@ -14,10 +14,9 @@ import torch
 from common import cli
 from common.errors import UserError
 from common.files import check_writable, digest, write_atomically, write_json
-from common.flags import Settings
 from common.method import Method, choose_methods, methods_of
 from common.report import shot_text, start_logging, stop_logging
-from common.settings import Running, Training
+from common.settings import Running, Settings, Training
 from common.task import Data, Task
 from common.training import checkpoint
 from common.training.engine import Run

@@ -20,10 +20,9 @@ from torch import nn
 
 from common.cli import stop_between_steps
 from common.errors import RunFailed
-from common.flags import Settings
 from common.method import Seen
 from common.report import Progress, shot_text
-from common.settings import Running, Training
+from common.settings import Running, Settings, Training
 from common.task import Batch, Data, Task
 from common.training import checkpoint
 from common.training.draws import EXTRA_PASS, epoch_draws, evaluation_draws, steps_of_epoch, training_draws

@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from common.flags import Settings
 from common.method import Head, Method, Needs, Seen, all_methods, combined_needs
-from common.settings import Training
+from common.settings import Settings, Training
 from common.task import Batch, Data, Prediction, Task
 from common.training import checkpoint
 

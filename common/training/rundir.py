@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from common.cli import NO_FLAGS
 from common.errors import UserError
 from common.files import read_json, write_atomically, write_json
-from common.flags import Settings
+from common.settings import Settings
 from common.task import Length
 
 if TYPE_CHECKING:

@@ -16,11 +16,10 @@ from common import cli
 from common.bins import Bins
 from common.errors import UserError
 from common.fds import FDS
-from common.flags import Settings
 from common.images.task import ImageFlags, choose_buckets
 from common.method import choose_methods
 from common.report import Progress
-from common.settings import Training
+from common.settings import Settings, Training
 from common.task import Data, Task
 from common.training import checkpoint
 from common.training.draws import evaluation_draws

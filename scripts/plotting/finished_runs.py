@@ -19,8 +19,8 @@ from common.bins import Bins
 from common.cli import ROOT
 from common.errors import UserError
 from common.files import read_json
-from common.flags import Settings
 from common.method import choose_methods, legend
+from common.settings import Settings
 from common.task import Task, load_task
 from common.training.command import settings_of
 from common.training.rundir import saved_settings

@@ -13,11 +13,10 @@ from common.datasets import depth
 from common.datasets.faces import label_bins, read_faces
 from common.datasets.standin import read_standin
 from common.errors import UserError
-from common.flags import Settings
 from common.images.task import ImageFlags, shots_of
 from common.lds import smooth_counts
 from common.metrics import Shots
-from common.settings import Running
+from common.settings import Running, Settings
 from common.task import Task, load_task, task_names
 from common.training.command import settings_of
 
