@@ -62,7 +62,6 @@ class Needs:
     keep: str | None = None  # "best" or "last": the checkpoint that is tested
     eval_encoder: bool | None = None  # the encoder stays in eval mode
     fresh: tuple[str, ...] | None = None  # parts of the encoder that are not taken from --pretrained
-    outputs: bool | None = None  # True: it reads the head's outputs; False: it trains no head
 
 
 class Head(nn.Module):

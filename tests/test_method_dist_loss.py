@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 import toy
+from proven import assert_gradient
 from scipy.optimize import isotonic_regression
-from wired import assert_gradient, assert_wired, cases_of, prepared
+from wired import assert_wired, cases_of, prepared
 
 from common.bins import Bins
 from common.errors import UserError
@@ -184,7 +185,8 @@ def test_of_equal_values_the_later_comes_first():
     [
         ("--dist_loss --dist_loss_min 5 --dist_loss_max 5", "must be in order"),
         ("--dist_loss --dist_loss_min 50 --dist_loss_max 60", "fewer than two distinct training labels"),
-        ("--dist_loss --rnc", r"--dist_loss and --rnc: cannot go together \(outputs\)"),
+        ("--dist_loss --rnc", "--dist_loss and --rnc: cannot go together"),
+        ("--dist_loss --evidential", "--dist_loss and --evidential: cannot go together"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(tmp_path, flags, message):

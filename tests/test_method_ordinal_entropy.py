@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from wired import assert_gradient, assert_wired, cases_of, prepared
+from proven import assert_gradient
+from wired import assert_wired, cases_of, prepared
 
 from common.errors import UserError
 from common.loss import weighted_l1_loss

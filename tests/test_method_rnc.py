@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 import toy
-from wired import assert_gradient, assert_wired, cases_of, prepared
+from proven import assert_gradient
+from wired import assert_wired, cases_of, prepared
 
 from common.errors import UserError
 from common.methods.rnc import rank_n_contrast, rnc_loss

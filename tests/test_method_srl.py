@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 import toy
+from proven import assert_gradient
 from torch import nn
-from wired import assert_gradient, assert_wired, cases_of, prepared
+from wired import assert_wired, cases_of, prepared
 
 from common.bins import Bins
 from common.errors import UserError
 from common.method import Seen
-from common.methods.geometry import unit
+from common.methods.rows import unit_rows
 from common.methods.srl import Srl, bins_in_use, srl_terms
 from common.task import Batch
 
@@ -174,8 +175,8 @@ def test_the_surrogate_goes_the_recorded_way(name):
 
 def test_the_paper_has_no_terms_in_the_first_epoch_and_a_moving_mean_after_it():
     rng = torch.Generator().manual_seed(0)
-    features, labels = unit(torch.randn(12, 8, generator=rng)), torch.arange(12) % 3
-    points = unit(torch.randn(20, 8, generator=rng))
+    features, labels = unit_rows(torch.randn(12, 8, generator=rng)), torch.arange(12) % 3
+    points = unit_rows(torch.randn(20, 8, generator=rng))
     method = method_of(Bins.integers(0, 2), points, "--srl_variant paper", momentum=0.5)
     seen = seen_of(features, labels)
     assert not any(method.losses(seen).values())
@@ -186,7 +187,7 @@ def test_the_paper_has_no_terms_in_the_first_epoch_and_a_moving_mean_after_it():
     torch.testing.assert_close(method.store.running_mean, 0 * means, rtol=0, atol=1e-6)
     method.end_of_epoch(2, lambda what: [seen])
     one = method.terms(features[:1], labels[:1].float())
-    surrogate = unit(torch.cat((features[:1], means[1:])))
+    surrogate = unit_rows(torch.cat((features[:1], means[1:])))
     contrast = (surrogate @ features[0]).logsumexp(0) - surrogate[0] @ features[0]
     assert one[0].item() == pytest.approx(contrast.item(), rel=1e-5)
     assert one[2].item() == pytest.approx(surrogate.diff(dim=0).square().sum().item(), rel=1e-5)
@@ -197,7 +198,7 @@ def test_the_paper_has_no_terms_in_the_first_epoch_and_a_moving_mean_after_it():
 def test_few_bins_and_samples_stay_finite(bins, samples):
     features = torch.randn(samples, 4).requires_grad_()
     labels = torch.zeros(samples, dtype=torch.long)
-    sum(srl_terms(features, labels, torch.zeros(bins, 4), unit(torch.randn(5, 4)), 0.3)).backward()
+    sum(srl_terms(features, labels, torch.zeros(bins, 4), unit_rows(torch.randn(5, 4)), 0.3)).backward()
     assert features.grad.isfinite().all()
 
 

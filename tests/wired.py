@@ -1,33 +1,24 @@
 """What the tests of one method share: its reference numbers, and a short run whose losses are checked at each step."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import toy
+from proven import FOLDER
 
 from common.method import choose_methods
 from common.training import engine
 from common.training.regressor import build_regressor, set_up
 
-GOLDEN = Path(__file__).parent / "golden" / "methods"
-
 
 def cases_of(name):
     """The recorded cases of a method: case -> field -> array."""
     cases = {}
-    with np.load(GOLDEN / f"{name}.npz") as recorded:
+    with np.load(FOLDER / f"{name}.npz") as recorded:
         for key in recorded.files:
             case, _, field = key.rpartition(".")
             cases.setdefault(case, {})[field] = recorded[key]
     return cases
-
-
-def assert_gradient(gradient, recorded):
-    """Agreement to 1e-4 of the largest entry."""
-    largest = float(np.abs(recorded).max())
-    np.testing.assert_allclose(gradient.numpy(), recorded, rtol=0, atol=max(1e-4 * largest, 1e-12))
 
 
 def prepared(root, flags, shape="vectors", task=None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,10 +15,13 @@ from common.flags import POSITIVE, flag
 from common.loss import LOSSES
 from common.method import Method, Needs, Seen
 from common.methods.criterion import CriterionFlags, make_criterion
-from common.methods.geometry import drawn_pixels
+from common.methods.rows import drawn_pixels
 from common.methods.softsort import ascending, soft_sort
 from common.settings import Training
 from common.task import Data
+
+if TYPE_CHECKING:
+    from common.training.regressor import Regressor
 
 VARIANTS = ("published", "aligned")
 
@@ -80,7 +84,7 @@ class DistLoss(Method):
     label = "Dist Loss"
     paper = "Nie et al., Dist Loss: Enhancing Regression in Few-Shot Region through Distribution Distance, ICLR 2025"
     Flags = DistLossFlags
-    needs = Needs(drop_last=True, outputs=True)
+    needs = Needs(drop_last=True)
     pseudo: torch.Tensor
 
     def run_name(self) -> str:
@@ -109,6 +113,15 @@ class DistLoss(Method):
         self.register_buffer("pseudo", pseudo[:, None] / self.task.target_scale, persistent=False)
         chosen = self.settings[CriterionFlags]
         self.criterion = make_criterion(chosen.loss, chosen.huber_beta, self.task.focal_beta)
+
+    def setup(self, regressor: Regressor) -> None:
+        """Raise UserError beside a method without a head or with one of several outputs."""
+        for other in regressor:
+            if other.owns_head:
+                raise UserError(
+                    f"{self.option()} and {other.option()}: cannot go together, as one prediction of each sample is "
+                    "sorted; drop one of them"
+                )
 
     def losses(self, seen: Seen) -> Mapping[str, torch.Tensor]:
         """Return the weighted loss of the sorted predictions."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from common.flags import flag
 from common.method import Method, Seen
-from common.methods.geometry import column_of, unit
+from common.methods.rows import column_of, unit_rows
 
 VARIANTS = ("published", "paper")
 
@@ -108,8 +108,8 @@ def _terms(
     values, rank = labels.unique(return_inverse=True)
     code, which, count = (owner * len(values) + rank).unique(return_inverse=True, return_counts=True)
     sums = features.new_zeros(len(code), features.shape[1]).index_add(0, which, features)
-    centres = unit(sums / count.unsqueeze(1))
-    gap = torch.linalg.vector_norm(unit(features) - centres[which], dim=1)
+    centres = unit_rows(sums / count.unsqueeze(1))
+    gap = torch.linalg.vector_norm(unit_rows(features) - centres[which], dim=1)
     shared = count[which] > 1  # the gap of a lone sample is 0, or rounding with a gradient of size 1
     counted = shared | (variant == "paper")
     total = features.new_zeros(2, maps).index_add(1, owner, torch.stack((gap * shared, counted.to(gap))))

@@ -13,8 +13,8 @@ import torch
 from common.errors import UserError
 from common.flags import POSITIVE, flag
 from common.method import Head, Method, Needs, Seen
-from common.methods.geometry import pooled_rows
 from common.methods.reweight import ReweightFlags
+from common.methods.rows import pooled_rows
 from common.settings import Running, Settings, Training
 from common.task import Task
 
@@ -75,7 +75,7 @@ class Rnc(Method):
     Flags = RncFlags
     roles = frozenset({"head", "criterion"})
     owns_head = True
-    needs = Needs(views=2, drop_last=True, schedule=first_stage_factor, keep="last", outputs=False)
+    needs = Needs(views=2, drop_last=True, schedule=first_stage_factor, keep="last")
 
     @classmethod
     def complete(cls, settings: Settings, task: Task) -> Settings:

@@ -12,7 +12,7 @@ from torch import nn
 from common.fds import FDS
 from common.flags import POSITIVE, flag
 from common.method import Method, Passes, Seen
-from common.methods.geometry import column_of, drawn_rows, unit
+from common.methods.rows import column_of, drawn_rows, unit_rows
 from common.task import Data
 
 VARIANTS = ("agedb", "imdb-wiki", "sts-b", "paper")
@@ -93,7 +93,7 @@ class Srl(Method):
         self.projection = nn.Sequential(
             nn.Linear(dim, own.srl_dim), nn.ReLU(), nn.Linear(own.srl_dim, own.srl_dim)
         )
-        self.register_buffer("points", unit(torch.randn(own.srl_points, own.srl_dim)))
+        self.register_buffer("points", unit_rows(torch.randn(own.srl_points, own.srl_dim)))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.store = FDS(
             own.srl_dim, self.number, 0, ks=1, momentum=own.srl_momentum, bins=data.bins,
@@ -130,7 +130,7 @@ class Srl(Method):
         """Update the stored surrogate from the unit projections of the training data."""
         for seen in passes("SRL surrogate"):
             rows, labels = drawn_rows(seen.features, seen.batch, self.flags.srl_pixels)
-            self.store.collect(unit(self.projection(rows)), labels)
+            self.store.collect(unit_rows(self.projection(rows)), labels)
         self.store.update_last_epoch_stats(int(self.updates))
         self.store.update(int(self.updates))
         self.updates += 1
@@ -182,7 +182,7 @@ def _terms(
     paper: bool = False,
 ) -> Terms:
     """Return the terms of features whose distinct labels are the classes, and whose contrast aims at `target`."""
-    rows = unit(features)
+    rows = unit_rows(features)
     surrogate = current_surrogate(rows, labels, stored.to(rows.dtype))
     logits = rows @ surrogate.detach().T / temperature
     inner = logits
@@ -208,4 +208,4 @@ def current_surrogate(rows: torch.Tensor, labels: torch.Tensor, stored: torch.Te
     has_row = torch.ones_like(row, dtype=torch.bool)
     has_row[:-1] = row[1:] != row[:-1]
     table = stored.index_copy(0, row[has_row], centres.detach()[has_row])
-    return unit(table.index_add(0, row, centres - centres.detach()))
+    return unit_rows(table.index_add(0, row, centres - centres.detach()))

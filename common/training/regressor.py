@@ -67,7 +67,7 @@ class Regressor(nn.Module):
         """Return the losses of a batch by name.
 
         Extra views pass the encoder first and by themselves, so that batch norm of the others stays as it is
-        without them.
+        without them. The losses are taken in full precision, whatever the model runs in.
         """
         extra = None
         if self.needs.extra_views:
@@ -77,7 +77,8 @@ class Regressor(nn.Module):
         seen = self.see(batch, epoch)
         outputs = None if self.head is None else at_least_float32(self.head(seen.features))
         seen = replace(seen, outputs=outputs, extra=extra)
-        return {name: loss for method in self for name, loss in method.losses(seen).items()}
+        with torch.autocast(seen.raw.device.type, enabled=False):
+            return {name: loss for method in self for name, loss in method.losses(seen).items()}
 
     def predict(self, inputs: Any) -> Prediction:
         """Return the prediction for inputs, in label units; the regressor must have a head."""
