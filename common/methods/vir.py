@@ -133,11 +133,11 @@ class Vir(Method):
         return settings
 
     def run_name(self) -> str:
-        """Return the window, the momentum and the variant."""
+        """Return the window, the first epoch, the momentum, the coefficient and the variant."""
         own = self.flags
         variant = "_paper" if own.vir_variant == "paper" else ""
         window = window_name("vir", own.vir_kernel, own.vir_ks, own.vir_sigma)
-        return f"{window}_{own.vir_start_smooth}_{own.vir_mmt:g}{variant}"
+        return f"{window}_{own.vir_start_smooth}_{own.vir_mmt:g}_{own.vir_coefficient:g}{variant}"
 
     def describe(self) -> str:
         """Return the window and the variant."""
