@@ -11,6 +11,7 @@ import pytest
 import tiny_depth
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 from preparing import depth_pixels, nyud2
 from preparing.depth_pixels import count, draw_mask, pick
@@ -315,9 +316,9 @@ def test_summary_is_of_the_mask_that_is_there(prepared, capsys):
 
 def test_histogram_is_a_log_plot_of_metres_by_shot(tmp_path, monkeypatch):
     drawn = []
-    save = nyud2.Figure.savefig
+    save = Figure.savefig
     monkeypatch.setattr(
-        nyud2.Figure, "savefig", lambda self, *a, **how: (drawn.append(self), save(self, *a, **how))
+        Figure, "savefig", lambda self, *a, **how: (drawn.append(self), save(self, *a, **how))
     )
     shots = shots_of(published_counts().counts, Standin())
     nyud2.histogram(tmp_path / "h.png", "NYUD2-DIR", shots)
