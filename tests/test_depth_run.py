@@ -207,7 +207,7 @@ def test_a_released_checkpoint_is_evaluated(trained, folder, tmp_path, capsys, n
     assert call(argv) == 0
     mine = read(tmp_path / "m.json")
     assert mine["shots"] == read(trained(name) / "metrics.json")["shots"]
-    assert "(epoch 9)" in capsys.readouterr().out
+    assert "(epoch 10)" in capsys.readouterr().out
     assert not (tmp_path / "checkpoint").exists()
 
 

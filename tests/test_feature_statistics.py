@@ -172,7 +172,7 @@ def test_the_pass_is_over_the_training_set_of_the_tested_model(vanilla, faces):
     run, training = read(vanilla)
     found = from_training_set(run, "Vanilla", faces)
     task, settings = load_task("agedb"), run_again(run.settings, faces)
-    data = task.load(settings)
+    data = task.load(settings.with_(evaluate=False))
     model = build_regressor(task, settings, data, choose_methods(task, settings)).eval()
     load_model(model, checkpoint.load(vanilla / "ckpt.best.pth.tar"), task, vanilla)
     split, draws = data.train, [Draw(np.array([i]), 0) for i in range(len(data.train))]

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 import toy
+from proven import assert_gradient
 from torch.distributions import StudentT
-from wired import assert_gradient, assert_wired, cases_of, prepared
+from wired import assert_wired, cases_of, prepared
 
 from common.errors import UserError
 from common.methods.evidential import EvidentialHead

@@ -7,8 +7,9 @@ import pytest
 import torch
 import toy
 from golden_counts import agedb_train_counts
+from proven import assert_gradient
 from torch.distributions import Laplace
-from wired import assert_gradient, assert_wired, cases_of, prepared
+from wired import assert_wired, cases_of, prepared
 
 from common.errors import UserError
 from common.methods.label_density import bin_powers, exponents_of, kernel_density, kernel_weights

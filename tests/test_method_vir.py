@@ -5,10 +5,11 @@ import pytest
 import torch
 import torchvision
 import toy
+from proven import assert_gradient
 from torch import nn
 from torch.distributions import Normal
 from torchvision.models.resnet import Bottleneck
-from wired import assert_gradient, assert_wired, cases_of, prepared
+from wired import assert_wired, cases_of, prepared
 
 from common.errors import UserError
 from common.method import Seen

@@ -99,7 +99,7 @@ def last_bucket(settings: Settings, training: TrainingLabels) -> int:
 def from_training_set(run: FinishedRun, name: str, folder: Path) -> Statistics:
     """Compute the statistics of the best checkpoint's features in one pass over the training set."""
     task, settings = run.task, run_again(run.settings, folder)
-    data = task.load(settings)
+    data = task.load(settings.with_(evaluate=False))  # the training images are what is wanted
     regressor = build_regressor(task, settings, data, choose_methods(task, settings))
     for method in regressor:
         method.setup(regressor)
