@@ -107,6 +107,7 @@ def test_losses_are_in_full_precision_under_autocast(tmp_path, shape, flags, fir
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in run.regressor.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "flags"), CASES)
 def test_a_killed_run_ends_the_same(tmp_path, shape, flags, first_stage):
     task = toy.KINDS[shape]
@@ -137,6 +138,7 @@ def test_a_killed_run_ends_the_same(tmp_path, shape, flags, first_stage):
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "flags"), CASES)
 def test_an_empty_shot_does_not_crash(tmp_path, shape, flags, first_stage):
     def load_without_many(settings):
