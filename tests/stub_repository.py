@@ -35,7 +35,7 @@ def stop(number, frame):
 signal.signal(signal.SIGTERM, stop)
 (run / "args.json").write_text(json.dumps({"seed": int(args.seed), "max_vals": 4}))
 with (run / "metrics.jsonl").open("a") as file:
-    file.write(json.dumps({"step": 50, "epoch": 1.5}) + "\\n")
+    file.write(json.dumps({"step": 50, "epoch": 1.5, "seconds": 90.0}) + "\\n")
 (run / "pid.tmp").write_text(f"{os.getpid()} {os.getppid()}")
 (run / "pid.tmp").rename(run / "pid")
 with (run / "starts").open("a") as file:

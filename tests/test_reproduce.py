@@ -120,6 +120,7 @@ def test_a_sweep_keeps_every_result_with_its_command_and_predictions(repository,
     for seed in (0, 5):
         assert result(root, "vanilla", seed)["command"] == "python stub-dir/train.py --value 1"
         assert result(root, "inv-lds", seed)["value"] == "2.50"
+        assert result(root, "inv-lds", seed)["minutes"] == 1.5  # the stub's log says 90 seconds
         assert predictions(root, "inv-lds", seed) == "label,prediction,shot\n1.0,1.5,many\n"
         assert f"this is inv-lds {seed}" in (root / f"checkpoint/{NAME}/inv-lds/seed{seed}.log").read_text()
     assert result(root, "vanilla")["threads"] == str(os.cpu_count())

@@ -6,6 +6,7 @@ Both are small and in git, so that tables and verdicts can be checked without th
 from __future__ import annotations
 
 import gzip
+import json
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,14 +90,27 @@ def record(cell: Cell) -> None:
     result = _whole(cell.result)
     if result is None:
         raise RunFailed(f"{cell.result}: the run left no whole result")
-    source = ROOT / Path(result["checkpoint"]).parent / "predictions.csv"
+    run = ROOT / Path(result["checkpoint"]).parent
+    source = run / "predictions.csv"
     try:
         content = source.read_bytes()
     except OSError as error:
         raise RunFailed(f"{source}: the run left no predictions ({error.strerror})") from error
     # Without a time in it, the same run gives the same bytes.
     write_atomically(cell.predictions, gzip.compress(content, mtime=0))
-    write_json(cell.result, {"command": cell.identity, **result})
+    write_json(cell.result, {"command": cell.identity, **result, **_minutes(run / "metrics.jsonl")})
+
+
+def _minutes(log: Path) -> dict[str, float]:
+    """Return the minutes of training that a run's log ends with, validation left out; nothing without a log.
+
+    They depend on the machine and on what ran beside it.
+    """
+    try:
+        last = log.read_text().splitlines()[-1]
+        return {"minutes": round(json.loads(last)["seconds"] / 60, 2)}
+    except (OSError, IndexError, KeyError, ValueError):
+        return {}
 
 
 def read_predictions(cell: Cell) -> pd.DataFrame | None:
