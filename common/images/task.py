@@ -27,6 +27,7 @@ from common.images.encoder import ResNetEncoder
 from common.images.split import load_faces
 from common.methods.criterion import CriterionFlags
 from common.metrics import Shots
+from common.relevance import Relevance
 from common.report import log
 from common.settings import Running, Settings, Training
 from common.task import Data, Length, Task
@@ -176,7 +177,10 @@ def load_images(
         workers=min(own.workers, os.cpu_count() or 1), padding=own.padding, hint=hint,
     )  # fmt: skip
     train = replace(splits["train"], labels=labels, paths=[]) if running.evaluate else splits["train"]
-    return Data(train, splits["val"], splits["test"], bins, shots, buckets=buckets, standin=standin.note)
+    return Data(
+        train, splits["val"], splits["test"], bins, shots,
+        buckets=buckets, standin=standin.note, relevance=Relevance.of(labels),
+    )  # fmt: skip
 
 
 def training_labels(
