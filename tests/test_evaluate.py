@@ -95,6 +95,21 @@ def test_thresholds_are_those_of_the_stand_in_beside_the_labels(own, capsys):
     assert "many above 10 training samples in a bin, few below 2" in told
 
 
+def test_a_run_prints_further_metrics_that_are_asked_for_also_when_it_is_finished(tmp_path, capsys):
+    toy.run(tmp_path, "--metrics sera mse")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-4:]] == [
+        "n",
+        "MAE",
+        "SERA",
+        "MSE",
+    ]
+    toy.run(tmp_path, "--metrics mse crps")
+    told = capsys.readouterr().out
+    assert "run is finished" in told
+    assert "--metrics crps: not measured by this test; it has mae, mse, sera" in told
+    assert [line.split()[0] for line in told.splitlines()[-3:]] == ["n", "MAE", "MSE"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
