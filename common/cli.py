@@ -32,7 +32,9 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows a default where there is one to show and the help does not say it in words."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        told = action.default is None or action.default is False or action.default in ("", argparse.SUPPRESS)
+        told = (
+            action.default is None or action.default is False or action.default in ("", (), argparse.SUPPRESS)
+        )
         told = told or "default" in (action.help or "")
         return action.help if told else super()._get_help_string(action)
 

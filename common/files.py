@@ -39,7 +39,7 @@ def clean_up(path: Path) -> None:
 
 def check_writable(path: Path, flag: str) -> None:
     """Raise UserError, naming the flag, if the file cannot be written; makes its folder, and leaves no file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.absolute().with_name(f".{path.name}.{os.getpid()}.tmp")  # "." has no name by itself
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()

@@ -17,7 +17,7 @@ from common.bins import Bins
 GROUPS = ("all", "many", "medium", "few")
 Columns = Mapping[
     str, np.ndarray
-]  # of equal length: "label", "prediction", "bin" of the label, and what a head adds
+]  # of equal length: "label", "prediction", "bin" and "relevance" of the label, and what a head adds
 
 
 def gm(errors: np.ndarray) -> float:
@@ -37,21 +37,66 @@ def over_bins(columns: Columns, errors: np.ndarray) -> float:
     return float(np.mean(np.bincount(index, errors) / np.bincount(index)))
 
 
-def ause(columns: Columns) -> float:
-    """Return the area between the error after leaving out the most uncertain samples and the best possible
-    one.
+def ause(columns: Columns) -> float | None:
+    """Return the area under the sparsification error, as VIR's code has it (Wang and Wang, NeurIPS 2023).
 
-    Both curves are mean absolute errors of what is left, over the share that is left out, and begin at 1.
+    Samples are left out one by one, by falling spread and by falling error, until one is left. The curve is the
+    difference between the two mean errors of what is left, divided by its maximum, over the share left out from 0
+    to 1. None for fewer than three samples, which make no curve.
     """
     errors = _errors(columns)
-    if not errors.any():
-        return 0.0
+    if len(errors) < 3:
+        return None
     left = np.arange(len(errors), 0, -1)
     by_std, by_error = (
         np.cumsum(errors[np.argsort(-order, kind="stable")][::-1])[::-1] / left
         for order in (columns["std"], errors)
     )
-    return float(np.mean(by_std - by_error) / errors.mean())
+    curve = np.abs(by_std - by_error)[1:]
+    return float(np.trapezoid(curve, dx=1 / (len(curve) - 1)) / curve.max()) if curve.any() else 0.0
+
+
+def uce(columns: Columns) -> float:
+    """Return |mean error - mean std| over ten bins of equal width in std, weighted by their samples.
+
+    UVOTE reports it (Jiang et al., GCPR 2024).
+    """
+    std = columns["std"]
+    index = np.searchsorted(np.linspace(std.min(), std.max(), 11)[1:-1], std, side="right")
+    return float(np.abs(np.bincount(index, _errors(columns) - std)).sum() / len(std))
+
+
+def coverage(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Return the levels of central intervals at which one more label is covered, and the share covered until then.
+
+    Levels begin at 0 and end at 1; the share holds between two of them.
+    """
+    level = np.sort(np.abs(2 * columns["pit"] - 1))
+    return np.concatenate([[0], level, [1]]), np.arange(len(level) + 1) / len(level)
+
+
+def miscalibration(columns: Columns) -> float:
+    """Return the area between the observed and the expected coverage of central intervals, from 0 to 1/2.
+
+    Kuleshov et al., ICML 2018, have the curve, Tran et al., 2020, the area. It is exact.
+    """
+    level, observed = coverage(columns)
+    over, under = level[1:] - observed, observed - level[:-1]
+    return float(np.sum(over * np.abs(over) + under * np.abs(under)) / 2)
+
+
+def sera(columns: Columns) -> float | None:
+    """Return the squared error-relevance area (Ribeiro and Moniz, 2020); None without a relevant label.
+
+    The integral over t from 0 to 1 of the squared errors of labels of relevance t or more. An error counts up to
+    the relevance of its label, so the integral is the sum of relevance times squared error.
+    """
+    relevance = columns["relevance"]
+    return float(np.sum(relevance * _errors(columns) ** 2)) if relevance.any() else None
+
+
+def _mean(name: str) -> Callable[[Columns], float]:
+    return lambda columns: float(np.mean(columns[name]))
 
 
 def _errors(columns: Columns) -> np.ndarray:
@@ -76,11 +121,16 @@ def _correlation(name: str) -> Callable[[Columns], float | None]:
 class Metric:
     """A metric of a table: what it is called, which way is better, what it needs, and how it is computed."""
 
-    name: str  # in metrics.json
+    name: str
     heading: str  # in tables
     compute: Callable[[Columns], float | None] | None = None  # None: a data set's own evaluator computes it
     higher_is_better: bool = False
     needs: tuple[str, ...] = ("prediction",)  # columns
+
+    @property
+    def key(self) -> str:
+        """Its name in metrics.json: `gm_nonzero` is a way to compute GM, not another metric."""
+        return self.name.removesuffix("_nonzero")
 
 
 _METRICS = (
@@ -92,8 +142,12 @@ _METRICS = (
     Metric("bmse", "bMSE", lambda c: over_bins(c, _errors(c) ** 2), needs=("prediction", "bin")),
     Metric("pearson", "Pearson", _correlation("pearsonr"), higher_is_better=True),
     Metric("spearman", "Spearman", _correlation("spearmanr"), higher_is_better=True),
-    Metric("nll", "NLL", lambda c: float(np.mean(c["nll"])), needs=("nll",)),
+    Metric("nll", "NLL", _mean("nll"), needs=("nll",)),
+    Metric("crps", "CRPS", _mean("crps"), needs=("crps",)),  # Gneiting and Raftery, 2007
     Metric("ause", "AUSE", ause, needs=("std",)),
+    Metric("uce", "UCE", uce, needs=("std",)),
+    Metric("miscalibration", "Miscal.", miscalibration, needs=("pit",)),
+    Metric("sera", "SERA", sera, needs=("prediction", "relevance")),
     Metric("rmse", "RMSE"),
     Metric("abs_rel", "Abs rel"),
     Metric("log10", "Log10"),
@@ -103,6 +157,7 @@ _METRICS = (
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
 WITH_DISTRIBUTION = ("nll", "ause")  # in every table whose head predicts a distribution
+WHERE_KNOWN = (*WITH_DISTRIBUTION, "crps", "uce", "miscalibration", "sera")  # in metrics.json
 
 
 @dataclass(frozen=True)
@@ -136,22 +191,16 @@ def shot_table(
     """Return the metrics of each group of `shots`, with its `n`; an empty group has n 0 and null metrics.
 
     `columns` hold `label` and `prediction`, `(N,)`, in label units. A metric whose columns are not there is
-    left out; those of a distribution are there wherever its columns are.
+    left out; `WHERE_KNOWN` are there wherever their columns are.
     """
     labels = np.asarray(columns["label"])
     exact = {name: np.asarray(values, np.float64) for name, values in columns.items()}
-    known = [
-        METRICS[name] for name in (*metrics, *WITH_DISTRIBUTION) if columns.keys() >= set(METRICS[name].needs)
-    ]
+    known = [METRICS[name] for name in (*metrics, *WHERE_KNOWN) if columns.keys() >= set(METRICS[name].needs)]
     table: dict[str, dict[str, float | int | None]] = {}
     for group, mask in shots.groups(labels).items():
         own = {name: values[mask] for name, values in exact.items()}
-        # "gm_nonzero" is a way to compute GM, not another metric: both are called gm.
         table[group] = {"n": int(mask.sum())} | {
-            metric.name.removesuffix("_nonzero"): metric.compute(own)
-            if mask.any() and metric.compute
-            else None
-            for metric in known
+            metric.key: metric.compute(own) if mask.any() and metric.compute else None for metric in known
         }
     return table
 

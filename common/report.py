@@ -27,10 +27,10 @@ def shot_text(shots: Mapping[str, Mapping[str, Any]], metrics: tuple[str, ...]) 
     """Return the shot table as aligned text: a line of n, then a line per metric; arrows say which way is better."""
     header = ["", *(HEADINGS[group] for group in shots)]
     rows = [["n", *(f"{shots[group]['n']:,}" for group in shots)]]
-    more = [name for name in WITH_DISTRIBUTION if name in shots["all"] and name not in metrics]
-    for metric in (METRICS[name] for name in (*metrics, *more)):
+    more = [name for name in WITH_DISTRIBUTION if name in shots["all"]]
+    for key, metric in {METRICS[name].key: METRICS[name] for name in (*metrics, *more)}.items():
         arrow = "↑" if metric.higher_is_better else "↓"
-        rows.append([f"{metric.heading} {arrow}", *(number(shots[group][metric.name]) for group in shots)])
+        rows.append([f"{metric.heading} {arrow}", *(number(shots[group][key]) for group in shots)])
     return "\n".join(
         f"  {row[0]:<12}" + "".join(f" {cell:>9}" for cell in row[1:]) for row in [header, *rows]
     )

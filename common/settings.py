@@ -22,6 +22,7 @@ from common.flags import (
     part_of_name,
     type_of,
 )
+from common.metrics import METRICS
 
 T = TypeVar("T")
 
@@ -66,6 +67,13 @@ class Running:
     )
     eval_model: str = flag("", "what --evaluate reads (default: this run's)", metavar="CKPT", identity=False)
     metrics_json: Path | None = flag(None, "write the test metrics here too", metavar="PATH", identity=False)
+    metrics: tuple[str, ...] = flag(
+        (),
+        "further metrics for the printed table, such as sera, crps or bmae",
+        choices=tuple(METRICS),
+        metavar="NAME",
+        identity=False,
+    )
     predictions: Path | None = flag(
         None,
         "with --evaluate: write the predictions here, as predictions.csv has them",

@@ -20,6 +20,7 @@ from common.bins import Bins
 from common.cli import ROOT
 from common.errors import UserError
 from common.metrics import Shots
+from common.relevance import Relevance
 from common.settings import Settings
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class Data:
     )  # digests of what weights depend on: {"vocabulary": …}
     standin: str | None = None  # what stands in for the real data, in words; None on real data
     name: str | None = None  # of a user's own data; None: the task's
+    relevance: Relevance | None = None  # by training labels; None: by those of `train` as it is loaded
     extra: Any = None  # what only the task's own `build` reads (a vocabulary, word vectors)
 
 

@@ -4,6 +4,7 @@
     python scripts/plot.py error RUN... --out FILE              error by label under them (paper, Figure 2)
     python scripts/plot.py features RUN... --out FILE           feature statistics of bins (Figure 4)
     python scripts/plot.py heatmap RUN... --out FILE            every metric and shot, against Vanilla
+    python scripts/plot.py calibration RUN... --out FILE        predicted distributions: coverage, error by spread
     python scripts/plot.py kernels --out FILE                   the windows of LDS and FDS
 
 RUN is a folder that train.py wrote; `--table NAME` in its place takes a table's runs. Runs that differ in
@@ -34,6 +35,8 @@ HELP = {
     "Of one run with FDS: its running statistics before and after smoothing. Of other runs, or of several: "
     "the features of the training set.",
     "heatmap": "Every metric and shot of several methods, or of a whole table, against Vanilla.",
+    "calibration": "Observed against expected coverage of predicted distributions, and error against predicted "
+    "spread. Of runs whose head predicts a distribution.",
     "kernels": "The windows of LDS and FDS.",
 }
 
@@ -100,6 +103,7 @@ def make_parser() -> cli.Parser:
         "--anchor", type=float, metavar="LABEL", help="compare with this bin (default: age 30, or the middle)"
     )
     add_runs(add_picture(kinds, "heatmap"))
+    add_runs(add_picture(kinds, "calibration"))
     own = add_picture(kinds, "kernels")
     own.add_argument(
         "--kernels",

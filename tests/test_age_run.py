@@ -143,7 +143,7 @@ def test_metrics_json_is_the_contract(trained, faces):
     assert result["checkpoint"] == str(path / "ckpt.best.pth.tar")
     assert result["epoch"] == torch.load(path / "ckpt.best.pth.tar")["epoch"]
     assert list(result["shots"]) == GROUPS
-    assert all(set(row) == {"n", "mae", "mse", "gm", "bmae"} for row in result["shots"].values())
+    assert all(set(row) == {"n", "mae", "mse", "gm", "bmae", "sera"} for row in result["shots"].values())
     train, labels = labels_of(faces, "train"), labels_of(faces)
     counts = np.array([(train == label).sum() for label in labels])
     expected = [
@@ -190,7 +190,7 @@ def test_an_empty_shot_has_null_metrics_and_zero_is_there_only_where_it_is(faces
     shots = read(run_dir(argv) / "metrics.json")["shots"]
     assert list(shots) == GROUPS[:4]
     assert [shots[group]["n"] for group in GROUPS[:4]] == [24, 12, 12, 0]
-    assert shots["few"] == {"n": 0, "mae": None, "mse": None, "gm": None, "bmae": None}
+    assert shots["few"] == {"n": 0, "mae": None, "mse": None, "gm": None, "bmae": None, "sera": None}
     assert list(history(run_dir(argv))[0]["val"]) == GROUPS[:4]
     table = capsys.readouterr().out.split("Test of ")[1]
     assert "Zero" not in table

@@ -11,7 +11,7 @@ from common.cli import ROOT
 from common.method import all_methods
 from common.task import load_task, task_names
 
-ALONE = {"bins", "lds", "fds", "fds_maps", "loss", "metrics"}
+ALONE = {"bins", "lds", "fds", "fds_maps", "loss", "metrics", "relevance"}
 LIGHT = {"cli", "flags", "report", "files", "errors", "environment", "settings"}
 GROUND = ALONE | LIGHT
 CONTRACTS = {"task", "method"}
@@ -91,7 +91,7 @@ def test_the_training_knows_no_method_and_no_data_set(path):
         assert not re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE), f"{path.name} names {word}"
 
 
-@pytest.mark.parametrize("name", sorted(LIGHT - {"settings"}) + ["bins", "metrics", "settings"])
+@pytest.mark.parametrize("name", sorted(LIGHT - {"settings"}) + ["bins", "metrics", "relevance", "settings"])
 def test_light_modules_load_neither_torch_nor_pandas(name):
     code = f"import sys, common.{name}; print([m for m in ('torch', 'pandas', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

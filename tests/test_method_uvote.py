@@ -22,8 +22,8 @@ BRANCHES = [name for name in CASES if name.startswith("branches_")]
 COMBINE = ["combine_2", "combine_3"]
 LEFT_OUT = {
     "oracle_*": "the oracle knows the label; it follows from the columns of predictions.csv",
-    "*_uce": "the calibration error belongs to the metrics of all heads",
 }
+ELSEWHERE = {"*_uce": "test_scores"}
 CURRICULUM = {"age": "grow", "imdb": "hand_over", "sts": "hand_over"}
 
 
@@ -182,7 +182,17 @@ def test_a_run_reports_each_branch(tmp_path):
     path = toy.run(tmp_path, "--uvote")
     lines = (path / "predictions.csv").read_text().splitlines()
     header = lines[0].split(",")
-    assert header[3:] == ["branch", "mean_0", "log_scale_0", "mean_1", "log_scale_1", "std", "nll"]
+    assert header[3:] == [
+        "branch",
+        "mean_0",
+        "log_scale_0",
+        "mean_1",
+        "log_scale_1",
+        "std",
+        "nll",
+        "crps",
+        "pit",
+    ]
     for line in lines[1:]:
         row = dict(zip(header, line.split(","), strict=True))
         certain = min((0, 1), key=lambda m: float(row[f"log_scale_{m}"]))

@@ -19,6 +19,7 @@ from common import cli, method
 from common.errors import RunFailed, UserError
 from common.flags import field_flags, flag, type_of
 from common.method import Head, Method, Needs, all_methods, choose_methods, combined_needs, legend
+from common.metrics import WHERE_KNOWN
 from common.settings import Training
 from common.task import Batch, Prediction
 from common.training import checkpoint, command, engine
@@ -153,8 +154,10 @@ def test_an_empty_shot_does_not_crash(tmp_path, shape, flags, first_stage):
     if any(m.owns_head and m.head(4) is None for m in choose_methods(task, settings)):
         assert table == {}  # without a head there is nothing to validate
     else:
-        distribution = {"nll", "ause"} & table["many"].keys()  # of a head that predicts one
-        assert table["many"] == {"n": 0, "mae": None, "mse": None} | dict.fromkeys(distribution)
+        known = (
+            set(WHERE_KNOWN) & table["many"].keys()
+        )  # of labels, or of a head that predicts a distribution
+        assert table["many"] == {"n": 0, "mae": None, "mse": None} | dict.fromkeys(known)
 
 
 @pytest.mark.parametrize(
@@ -246,10 +249,10 @@ GAUSSIAN = {
 def test_a_method_brings_a_head_and_its_predictions_are_columns(brings):
     path = brings(**GAUSSIAN)
     lines = (path / "predictions.csv").read_text().splitlines()
-    assert lines[0] == "label,prediction,shot,log_scale,std,nll"
+    assert lines[0] == "label,prediction,shot,log_scale,std,nll,crps,pit"
     assert len(lines) == 21
     table = toy.json.loads((path / "metrics.json").read_text())["shots"]["all"]
-    assert {"mae", "mse", "nll", "ause"} <= table.keys()
+    assert {"mae", "mse", *WHERE_KNOWN} <= table.keys()
     assert math.isfinite(table["nll"])
     assert "AUSE" in (path / "training.log").read_text()
     assert set(toy.history(path)[0]["losses"]) == {"nll"}  # in place of the criterion

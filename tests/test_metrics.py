@@ -8,7 +8,7 @@ from golden_counts import agedb_train_counts
 
 from common.bins import Bins
 from common.cli import ROOT
-from common.metrics import Shots, ause, gm, shot_metrics, shot_table
+from common.metrics import Shots, gm, shot_metrics, shot_table
 
 
 def table_of(predictions, labels, shots, metrics):
@@ -97,11 +97,3 @@ def test_errors_averaged_over_labels_are_those_of_balanced_mse():
             assert row[metric] == pytest.approx(float(golden[f"{metric}_{shot}"]), rel=1e-6)
         if shot != "all":
             assert row["gm"] == pytest.approx(float(golden[f"gmean_{shot}"]), rel=1e-5)
-
-
-def test_ause_is_0_where_the_spread_orders_the_errors_and_more_where_it_does_not():
-    errors = np.array([4.0, 3.0, 2.0, 1.0])
-    columns = {"label": np.zeros(4), "prediction": errors, "std": errors}
-    assert ause(columns) == pytest.approx(0)
-    assert ause({**columns, "std": -errors}) == pytest.approx(np.mean([0, 3 - 2, 3.5 - 1.5, 4 - 1]) / 2.5)
-    assert ause({**columns, "prediction": np.zeros(4)}) == 0

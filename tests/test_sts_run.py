@@ -27,7 +27,7 @@ from common.training import command as commands
 
 pytestmark = pytest.mark.slow
 
-METRICS = ("mse", "mae", "gm", "pearson", "spearman", "bmse")
+METRICS = ("mse", "mae", "gm", "pearson", "spearman", "bmse", "sera")
 SHOTS = ("all", "many", "medium", "few")
 COMBINATIONS = {
     "vanilla": "",

@@ -54,10 +54,10 @@ def read_faces(
     defect: a column or a value missing, a label that is no number or outside [label_min, label_max] (ages: 0
     to 200), an unknown split, a path out of the data folder, a `needed` split without samples.
     """
-    names, rows = _read_rows(csv, hint)
-    lines, cells = _columns(csv, names, rows, ("path", "split", target))
+    names, rows = read_rows(csv, hint)
+    lines, cells = read_columns(csv, names, rows, ("path", "split", target))
     paths, split, texts = cells
-    labels = _labels(csv, lines, texts, target, (label_min, label_max))
+    labels = read_numbers(csv, lines, texts, target, (label_min, label_max))
     _refuse(
         csv, lines, ~np.isin(split, SPLITS), split, "unknown split", f"the splits are {', '.join(SPLITS)}"
     )
@@ -77,24 +77,24 @@ def read_train_labels(
 
     Where the CSV has a column `split`, its training rows count. Raises UserError as `read_faces` does.
     """
-    names, rows = _read_rows(file, "--train_labels names a CSV, or a file with one label a line")
+    names, rows = read_rows(file, "--train_labels names a CSV, or a file with one label a line")
     if target not in names and len(names) == 1:  # no header: its first line is a label
         first = names[0]
         rows = [(1, {target: first}), *((line, {**row, target: row[first]}) for line, row in rows)]
         names = [target]
-    lines, (cells,) = _columns(file, names, rows, (target,))
+    lines, (cells,) = read_columns(file, names, rows, (target,))
     if "split" in names:
         kept = [place for place, (_, row) in enumerate(rows) if row["split"] == "train"]
         lines, cells = [lines[place] for place in kept], [cells[place] for place in kept]
     if not cells:
         raise UserError(f"{file}: holds no training label; --train_labels names a file that does")
-    return _labels(file, lines, cells, target, (label_min, label_max))
+    return read_numbers(file, lines, cells, target, (label_min, label_max))
 
 
-def _labels(
+def read_numbers(
     csv: Path, lines: list[int], cells: list[str], target: str, limits: tuple[float | None, float | None]
 ) -> np.ndarray:
-    """Return the cells as labels, float32; raises UserError for what is no number or outside the limits."""
+    """Return the cells of a column as numbers, float32; raises UserError for what is none or outside the limits."""
     low, high = _limits(*limits)
     labels = np.array([_number(cell) for cell in cells])
     _refuse(
@@ -123,7 +123,7 @@ def _refuse(
         raise UserError(f"{csv}: {defect} ({', '.join(named + more)}); {way_out}")
 
 
-def _read_rows(csv: Path, hint: str) -> tuple[list[str], list[tuple[int, dict]]]:
+def read_rows(csv: Path, hint: str) -> tuple[list[str], list[tuple[int, dict]]]:
     """Return the names of the columns, and each row that is not blank with its line number."""
     if not csv.is_file():
         raise UserError(f"{csv}: there is no such file{also(hint)}")
@@ -137,7 +137,7 @@ def _read_rows(csv: Path, hint: str) -> tuple[list[str], list[tuple[int, dict]]]
     return names, rows
 
 
-def _columns(
+def read_columns(
     csv: Path, names: list[str], rows: list[tuple[int, dict]], wanted: tuple[str, ...]
 ) -> tuple[list[int], list[list[str]]]:
     """Return the line number of each row, and the wanted columns as text; the last of them holds labels."""

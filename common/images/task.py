@@ -19,6 +19,7 @@ import torchvision
 
 from common.bins import Bins
 from common.datasets import faces
+from common.datasets.shots import AGES, FEW_BELOW, MANY_ABOVE, shots_of
 from common.datasets.standin import STANDIN, Standin, read_standin
 from common.errors import UserError
 from common.flags import POSITIVE, flag
@@ -26,13 +27,11 @@ from common.images.augment import PADDING
 from common.images.encoder import ResNetEncoder
 from common.images.split import load_faces
 from common.methods.criterion import CriterionFlags
-from common.metrics import Shots
+from common.relevance import Relevance
 from common.report import log
 from common.settings import Running, Settings, Training
 from common.task import Data, Length, Task
 
-AGES = Bins.integers(0, faces.LAST_AGE)
-MANY_ABOVE, FEW_BELOW = 100, 20  # the published shots; a stand-in brings its own
 DEFAULTS = {"lr": 1e-3, "batch_size": 256, "loss": "l1", "schedule": (60, 80)}  # the published ones
 RESNETS = tuple(name for name in torchvision.models.list_models(torchvision.models) if "resne" in name)
 
@@ -169,14 +168,17 @@ def load_images(
     standin = read_standin(running.data_dir)
     labels = training_labels(settings, table, standin, published)
     bins = faces.label_bins(labels, own.bin_width, own.label_min, own.label_max)
-    shots = shots_of(own, labels, bins, standin)
+    shots = shots_of(labels, bins, standin, own.many_above, own.few_below)
     buckets = choose_buckets(own, bins, bucket_start, int(bins.index(labels).max()))
     splits = load_faces(
         table, needed=needed, img_size=own.img_size, cache=own.cache, bad_images=own.bad_images,
         workers=min(own.workers, os.cpu_count() or 1), padding=own.padding, hint=hint,
     )  # fmt: skip
     train = replace(splits["train"], labels=labels, paths=[]) if running.evaluate else splits["train"]
-    return Data(train, splits["val"], splits["test"], bins, shots, buckets=buckets, standin=standin.note)
+    return Data(
+        train, splits["val"], splits["test"], bins, shots,
+        buckets=buckets, standin=standin.note, relevance=Relevance.of(labels),
+    )  # fmt: skip
 
 
 def training_labels(
@@ -200,24 +202,6 @@ def training_labels(
         )
     log.info("%s has no training rows: the shots follow the labels of the published split", table.csv)
     return published()
-
-
-def shots_of(own: ImageFlags, labels: np.ndarray, bins: Bins, standin: Standin) -> Shots:
-    """Return the shots that training labels define, with thresholds of the flags, the stand-in, or the paper."""
-    # LDS and re-weighting pool ages above 120; the published shots count every age by itself.
-    shot_bins = Bins.integers(0, int(faces.LIMITS[1])) if bins == AGES else bins
-    many = first_given(own.many_above, standin.many_above, MANY_ABOVE)
-    few = first_given(own.few_below, standin.few_below, FEW_BELOW)
-    if many < few:
-        raise UserError(
-            f"--many_above {many:g} is below --few_below {few:g}; give both, the greater to --many_above"
-        )
-    return Shots(shot_bins, shot_bins.counts(labels), many, few)
-
-
-def first_given(*values: float | None) -> float:
-    """Return the first of the values that is not None."""
-    return next(value for value in values if value is not None)
 
 
 def choose_buckets(own: ImageFlags, bins: Bins, published_start: int, last: int) -> tuple[int, int]:

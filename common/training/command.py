@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from common import cli
 from common.errors import UserError
 from common.files import check_writable, digest, write_atomically, write_json
 from common.method import Method, choose_methods, methods_of
+from common.metrics import METRICS
+from common.relevance import Relevance
 from common.report import shot_text, start_logging, stop_logging
 from common.settings import Running, Settings, Training
 from common.task import Data, Task
@@ -187,6 +190,8 @@ def evaluate_only(task: Task, settings: Settings, methods: Sequence[Method], pat
 def load(task: Task, settings: Settings) -> Data:
     """Load the data, and log a few lines on what they are."""
     data = task.load(settings)
+    if data.relevance is None and data.train.labels is not None:
+        data = replace(data, relevance=Relevance.of(data.train.labels))  # before a method changes them
     sizes = {"training": data.train, data.selected_on: data.val, "test": data.test}
     log.info(
         "%s: %s", data.name or task.name, ", ".join(f"{len(split):,} {name}" for name, split in sizes.items())
@@ -210,8 +215,19 @@ def report(result: dict[str, Any], task: Task, settings: Settings) -> None:
     standin = f"\n  on a stand-in: {result['standin']}" if "standin" in result else ""
     epoch = "" if result["epoch"] is None else f" (epoch {result['epoch'] + task.epoch_offset})"
     selected = "\n  selected on the test set, as the paper did" if "selected_on" in result else ""
-    table = shot_text(result["shots"], task.table) if result["shots"] else "  no head, so no test table"
+    table = "  no head, so no test table"
+    if result["shots"]:
+        table = shot_text(result["shots"], (*task.table, *more_metrics(result["shots"]["all"], settings)))
     log.info("Test of %s%s%s%s\n%s", result["checkpoint"], epoch, standin, selected, table)
     path = settings[Running].metrics_json
     if path is not None:
         write_json(path, result)
+
+
+def more_metrics(known: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Return those of `--metrics` that the test knows; log which it does not."""
+    asked = {METRICS[name].key: name for name in settings[Running].metrics}
+    if absent := [name for key, name in asked.items() if key not in known]:
+        have = ", ".join(name for name in known if name != "n")
+        log.warning("--metrics %s: not measured by this test; it has %s", " ".join(absent), have)
+    return [name for key, name in asked.items() if key in known]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.distributions import Distribution
 
 from common.errors import RunFailed
 from common.metrics import shot_table
@@ -16,6 +15,7 @@ from common.report import Progress
 from common.task import Data, Draw, Evaluator, Prediction, Split, Task
 from common.training.draws import evaluation_draws
 from common.training.regressor import Regressor
+from common.training.scores import score_columns
 
 
 class Predictions:
@@ -47,16 +47,19 @@ class Predictions:
             values = torch.cat([batch[name].flatten() for batch in self.batches]).cpu().numpy()
             columns[name] = np.full(len(made), np.nan, values.dtype)
             columns[name][indices] = values
-        return columns | {"bin": self.data.bins.index(columns["label"])}
+        return columns
 
     def table(self) -> dict[str, dict[str, Any]]:
         """Return the shot table."""
-        return shot_table(self.columns, self.data.shots, self.task.metrics)
+        columns, data = self.columns, self.data
+        of_labels = {"bin": data.bins.index(columns["label"])}
+        if data.relevance is not None:
+            of_labels["relevance"] = data.relevance(columns["label"])
+        return shot_table(columns | of_labels, data.shots, self.task.metrics)
 
     def rows(self) -> pd.DataFrame:
         """Return one row per sample, in the order of the split; a split with `names` says which sample it is."""
         columns = self.columns
-        del columns["bin"]
         more = {name: columns.pop(name) for name in list(columns) if name not in ("label", "prediction")}
         names: tuple[str, Sequence[object]] | None = getattr(self.split, "names", None)
         named = {} if names is None else {names[0]: names[1]}
@@ -64,11 +67,10 @@ class Predictions:
 
 
 def columns_of(prediction: Prediction, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return what was predicted of a batch by column; a distribution gives its deviation and the NLL of the targets."""
+    """Return what was predicted of a batch by column; a distribution gives its deviation and scores of the targets."""
     columns = {"prediction": prediction.mean, **prediction.columns}
-    distribution: Distribution | None = prediction.distribution
-    if distribution is not None:
-        columns |= {"std": distribution.stddev, "nll": -distribution.log_prob(targets)}
+    if prediction.distribution is not None:
+        columns |= score_columns(prediction.distribution, targets)
     return columns
 
 

@@ -60,10 +60,8 @@ class FinishedRun:
 
     def errors(self) -> pd.DataFrame:
         """Return `label`, `n` and `error`, a mean absolute error, for each test sample or bin."""
-        if not self.predictions.is_file():
-            raise UserError(f"{self.predictions}: there is no such file; start the run over with --overwrite")
+        frame = self._frame()
         try:
-            frame = pd.read_csv(self.predictions)
             if "prediction" in frame:  # whatever else a head predicts is in further columns
                 error = (frame["prediction"] - frame["label"]).abs()
                 columns = {"label": frame["label"], "n": 1, "error": error}
@@ -71,10 +69,33 @@ class FinishedRun:
                 frame = frame[frame["n"] > 0]
                 columns = {"label": frame["label"], "n": frame["n"], "error": frame["mae"]}
             return pd.DataFrame(columns).astype(float)
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._broken(error) from error
+
+    def distribution(self) -> pd.DataFrame:
+        """Return `error`, `std` and `pit` of each test sample; raises UserError where no distribution was predicted."""
+        frame = self._frame()
+        if absent := [name for name in ("std", "pit") if name not in frame]:
             raise UserError(
-                f"{self.predictions}: is broken ({error}); start the run over with --overwrite"
-            ) from error
+                f"{self.predictions}: has no column {', '.join(absent)}; the head must predict a distribution for "
+                "each sample, and a run older than these columns must be tested again (--evaluate --predictions)"
+            )
+        try:
+            errors = (frame["prediction"] - frame["label"]).abs()
+            return pd.DataFrame({"error": errors, "std": frame["std"], "pit": frame["pit"]}).astype(float)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._broken(error) from error
+
+    def _frame(self) -> pd.DataFrame:
+        if not self.predictions.is_file():
+            raise UserError(f"{self.predictions}: there is no such file; start the run over with --overwrite")
+        try:
+            return pd.read_csv(self.predictions)
+        except (OSError, EOFError, ValueError) as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: Exception) -> UserError:
+        return UserError(f"{self.predictions}: is broken ({error}); start the run over with --overwrite")
 
 
 def read_run(folder: Path) -> FinishedRun:

@@ -11,9 +11,10 @@ import numpy as np
 from common.bins import Bins
 from common.datasets import depth
 from common.datasets.faces import label_bins, read_faces
+from common.datasets.shots import shots_of
 from common.datasets.standin import read_standin
 from common.errors import UserError
-from common.images.task import ImageFlags, shots_of
+from common.images.task import ImageFlags
 from common.lds import smooth_counts
 from common.metrics import Shots
 from common.settings import Running, Settings
@@ -129,7 +130,7 @@ def _images(task: Task, settings: Settings) -> TrainingLabels:
         own.target,
         task.label_unit if own.target == task.label_name else "",
         f"{task.unit}s",
-        shots_of(own, labels, bins, standin),
+        shots_of(labels, bins, standin, own.many_above, own.few_below),
         bins,
         standin.note,
         whole=bool((labels == np.round(labels)).all()),

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
-from plotting import figures, figures_of_tables, label_counts
+from plotting import figures, figures_of_spread, figures_of_tables, label_counts
 from plotting.feature_statistics import from_buffers, from_training_set
 from plotting.finished_runs import FinishedRun, by_name, check_same_data, of_table, read_run
 from plotting.label_counts import TrainingLabels, folder_of, title_of
@@ -77,6 +78,19 @@ def heatmap(args: argparse.Namespace) -> Drawn:
     heading = find_table(args.table, args.scale).title if args.table else title_of(task, settings)
     shown = [name for name in WITH_DISTRIBUTION if all(name in run.result["shots"]["all"] for run in runs)]
     return figures_of_tables.heatmap(heading, rows, [*task.table, *shown]), runs
+
+
+def calibration(args: argparse.Namespace) -> Drawn:
+    """Draw whether predicted distributions cover what they say, and whether errors grow with their spread."""
+    named, runs = chosen(args)
+    frames = {
+        name: pd.concat([run.distribution() for run in group]) for name, group in named.items() if group
+    }
+    task, settings = runs[0].task, runs[0].settings
+    heading = title_of(task, settings)
+    return figures_of_spread.calibration(
+        heading, frames, task.label_unit, runs[0].result.get("standin")
+    ), runs
 
 
 def kernels(args: argparse.Namespace) -> Drawn:
