@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from sts_lstm import SentenceLSTM, packed_like, steps_and_rows
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
@@ -35,8 +36,8 @@ class Mix(NamedTuple):
 class PairEncoder(nn.Module):
     """Features `[u; v; |u - v|; u * v]` of a pair, where u and v are its sentences' max-pooled BiLSTM states.
 
-    Dropout is on the embeddings and on the LSTM's outputs, as published. Works on packed tokens, so padding
-    costs nothing. `word_vectors` `(V, d_word)` are frozen unless `train_words`; row 0 is padding.
+    Dropout is on the embeddings and on the LSTM's outputs, as published, and draws for tokens, not for
+    padding. `word_vectors` `(V, d_word)` are frozen unless `train_words`; row 0 is padding.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class PairEncoder(nn.Module):
         d_word = word_vectors.shape[1]
         self.embedding = nn.Embedding.from_pretrained(word_vectors, freeze=not train_words, padding_idx=0)
         self.highway = nn.ModuleList([Highway(d_word) for _ in range(n_highway)])
-        self.lstm = nn.LSTM(d_word, d_hid, n_layers, bidirectional=True)
+        self.lstm = SentenceLSTM(d_word, d_hid, n_layers)
         self.dropout = nn.Dropout(dropout)
         self.feature_dim = 8 * d_hid
 
@@ -72,8 +73,8 @@ class PairEncoder(nn.Module):
         words = self.embedding(packed.data) if mix is None else packed.data
         for layer in self.highway:
             words = layer(words)
-        states, _ = self.lstm(_with(packed, self.dropout(words)))
-        return _max_over_tokens(_with(states, self.dropout(states.data)))
+        states = self.lstm(packed_like(packed, self.dropout(words)))
+        return _max_over_tokens(packed_like(packed, self.dropout(states.data)))
 
     def mixed(self, tokens: torch.Tensor, mix: Mix) -> torch.Tensor:
         """The word vectors of synthetic sentences, `(m, T, d_word)`; padding counts as zeros."""
@@ -89,13 +90,7 @@ def _max_over_tokens(packed: PackedSequence) -> torch.Tensor:
 
     One scatter in place of `pad_packed_sequence`, whose backward fills a whole tensor for every time step.
     """
-    sizes = packed.batch_sizes
-    step = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-    row = torch.arange(len(step)) - (sizes.cumsum(0) - sizes)[step]
+    sizes, (step, row) = packed.batch_sizes, steps_and_rows(packed)
     padded = packed.data.new_full((len(sizes), int(sizes[0]), packed.data.shape[1]), -torch.inf)
     where = (step.to(padded.device), row.to(padded.device))
     return padded.index_put(where, packed.data).max(dim=0).values[packed.unsorted_indices]
-
-
-def _with(packed: PackedSequence, data: torch.Tensor) -> PackedSequence:
-    return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
