@@ -68,12 +68,12 @@ def paper_number(table: Table, row: str, metric: str, shot: str) -> float | None
 
 
 def rows_of(table: Table) -> dict[str, list[dict[str, Any]]]:
-    """Return the recorded results of each row that has any.
+    """Return the recorded results of each row that has any; a stage that trains no head has none.
 
     Raises UserError if no row has, if a file is cut short or of another configuration, or if some results are
     of other data than the first.
     """
-    found = [(cell, result) for cell in table.cells() if (result := read_result(cell)) is not None]
+    found = [(cell, result) for cell in table.cells() if (result := read_result(cell) or {}).get("shots")]
     if not found:
         raise UserError(
             f"{table.folder}/{table.name}: has no result; run scripts/reproduce.py --table {table.name}"
