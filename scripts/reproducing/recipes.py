@@ -104,6 +104,7 @@ class Table:
     key: str = ""  # its name in recipes.toml
     scale: str = ""
     protocol: str = ""  # of later methods: "one" for all rows, or of each its "own"
+    published: tuple[str, ...] = ()  # sources in later_published.csv, by their beginning, the first preferred
 
     def cell(self, row: str, seed: int) -> Cell:
         """Return the run of a row under a seed; a row `of` another table is that table's run."""
@@ -170,6 +171,7 @@ def _table(
         key=key,
         scale=scale,
         protocol=values.get("protocol", ""),
+        published=tuple(values.get("published", ())),
     )
 
 
