@@ -30,6 +30,7 @@ import common.environment  # noqa: F401 - ends in one line under a wrong interpr
 # isort: split
 from reproducing.launch import Launcher, Local
 from reproducing.recipes import Cell, Table, find_table, read_tables
+from reproducing.results import state
 from reproducing.sweep import Sweep
 from tables import markdown
 
@@ -106,6 +107,11 @@ def cells_of(table: Table, rows: str) -> list[Cell]:
     return cells
 
 
+def own_or_missing(cells: list[Cell], table: Table) -> list[Cell]:
+    """Return the cells to run: a recorded run of another table is taken as it is."""
+    return [cell for cell in cells if cell.table == table.name or state(cell) != "recorded"]
+
+
 def make_data(table: Table) -> None:
     """Make the data that can be made; what is there stays. A row whose data are missing says so itself."""
     for command in table.setup:
@@ -139,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{table.name}: {table.title}", flush=True)
     make_data(table)
     try:
-        Sweep(cells, launcher(args.launcher, args.jobs)).run()
+        Sweep(own_or_missing(cells, table), launcher(args.launcher, args.jobs)).run()
     except RunFailed:
         with contextlib.suppress(UserError):  # what there is, is worth seeing
             print("\n" + markdown(table))

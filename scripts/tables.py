@@ -49,7 +49,8 @@ def readmes() -> list[Path]:
 def contents() -> Iterator[tuple[Path, str]]:
     """Yield every file that shows a table, with its new content."""
     for table in read_tables().values():
-        if table.folder == "results" and any(cell.result.exists() for cell in table.cells()):
+        own = [cell for cell in table.cells() if cell.table == table.name]
+        if table.folder == "results" and any(cell.result.exists() for cell in own):
             for ending, form in FORMATS.items():
                 yield cli.ROOT / table.folder / f"{table.name}{ending}", form(table)
     for path in readmes():

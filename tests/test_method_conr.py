@@ -237,6 +237,13 @@ def test_faces_are_trained_with_further_views(tmp_path):
         ("--conr_weight inf", "--conr_weight: 'inf' is no finite number"),
         ("--conr_temperature 0", "--conr_temperature: '0' is no finite number"),
         ("--conr_push nan", "--conr_push: 'nan' is no finite number"),
+        (
+            "--evidential",
+            "--conr and --evidential: cannot go together, as negatives are chosen by one prediction",
+        ),
+        ("--uvote", "--conr and --uvote: cannot go together"),
+        ("--vir", "--conr and --vir: cannot go together"),
+        ("--rnc", "--conr and --rnc: cannot go together"),
         ("--conr_jitter 0.1", "--conr_jitter: there are no colours to change in Toy"),
     ],
 )

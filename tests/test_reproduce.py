@@ -69,7 +69,8 @@ def test_list_shows_every_table_with_its_source_and_every_row(capsys):
     assert call("--list") == 0
     out = capsys.readouterr().out
     for table in TABLES.values():
-        assert f"{table.name} (Table {' and '.join(map(str, table.papers))}): {table.title}\n" in out
+        papers = f" (Table {' and '.join(map(str, table.papers))})" if table.papers else ""
+        assert f"{table.name}{papers}: {table.title}\n" in out
         assert f"\n  {table.source}\n  --table {table.key} --scale {table.scale}: {table.script}" in out
         for row, recipe in table.rows.items():
             assert f"    {row:<28} {recipe['flags']}\n" in out
@@ -89,6 +90,13 @@ def test_a_dry_run_prints_whole_commands_and_runs_none(capsys, monkeypatch):
         "--reweight inverse --seed 4 --store_root checkpoint/sts-b-small/inv "
         "--metrics_json results/sts-b-small/inv.seed4.json"
     )
+
+
+def test_a_recorded_run_of_another_table_is_not_run_again():
+    table = TABLES["later-sts-b-small"]
+    assert [cell.row for cell in reproduce.own_or_missing(list(table.cells((0,))), table)][0] == "RankSim"
+    missing = reproduce.own_or_missing(list(table.cells((9,))), table)
+    assert [cell.table for cell in missing][:3] == ["sts-b-small", "sts-b-small", "later-sts-b-small"]
 
 
 @pytest.mark.parametrize(("gpu", "scale"), [(True, "paper"), (False, "small")])

@@ -9,7 +9,7 @@ import tables
 from reproducing import claims, recipes, results
 from reproducing.recipes import Claim, Table, read_tables
 from reproducing.table_numbers import numbers, paper_number, published, rows_of
-from reproducing.table_text import as_csv, escaped, latex, markdown
+from reproducing.table_text import PROTOCOLS, as_csv, escaped, latex, markdown
 
 from common import cli
 from common.errors import UserError
@@ -184,6 +184,38 @@ def test_a_table_that_is_not_the_papers_has_no_columns_of_it(root):
     assert "| MSE ↓ | All | Many | Medium | Few |\n" in text
     assert "| Vanilla | 1.100 ± 0.141 | **0.900 ± 0.000** | 1.250 ± 0.000 | **2.000** |\n" in text
     assert "paper" not in text
+
+
+def test_rows_under_protocols_of_their_own_are_not_ranked_and_name_their_sources(root):
+    rows = {
+        "Vanilla": {"flags": "", "paper": "RankSim"},
+        "INV + LDS": ROWS["INV + LDS"] | {"paper": "RRT+RankSim"},
+    }
+    own = Table(**{**vars(TABLE), "rows": rows, "protocol": "own", "published": ("RankSim", "SRL paper")})
+    fill(root)
+    text = re.sub(" +", " ", markdown(own))
+    caption, note, *_ = text.split("\n\n")
+    assert "bold" not in caption
+    assert note == PROTOCOLS["own"][0]
+    assert "**" not in text.removeprefix(caption).replace(note, "")
+    assert ",True" not in as_csv(own)
+    assert "| 1.100 ± 0.141 | 0.900 ± 0.000 | 1.250 ± 0.000 | 2.000 | 0.889 (+0.211) |" in text
+    assert "| 0.865 (+0.135) | – | – | 0.670 |" in text
+    assert (
+        '\n\n"Paper" is what others published: Vanilla: SRL paper (CVPR 2025; arXiv 2503.00876v1) Table 4 ('
+        in text
+    )
+    assert (
+        ". INV + LDS: RankSim repository 9e1c862; sts-b-dir/README.md:142 (RankSim: bs 16 lr 2.5e-4" in text
+    )
+
+
+def test_a_stage_without_a_head_has_no_line(root):
+    fill(root)
+    path = write_result(root, "Ours", 0, {})
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"shots": {}}))
+    assert markdown(TABLE) == EXPECTED
+    assert results.state(TABLE.cell("Ours", 0)) == "recorded"
 
 
 def test_a_number_of_the_main_table_is_taken_before_that_of_the_appendix(root):

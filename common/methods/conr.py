@@ -34,6 +34,7 @@ import torch
 from common.errors import UserError
 from common.flags import POSITIVE, flag
 from common.method import Method, Needs, Seen
+from common.methods.outputs import refuse_own_heads
 from common.methods.rows import Rows, predictions_of, rows_of, unit_rows
 from common.task import Data
 
@@ -108,9 +109,8 @@ class ConR(Method):
         return replace(data, train=data.train.jittered(self.flags.conr_jitter))
 
     def setup(self, regressor: Regressor) -> None:
-        """Raise UserError where there is no head: negatives are chosen by predictions."""
-        if regressor.head is None:
-            raise UserError("--conr chooses negatives by predictions, and this stage trains no head: drop it")
+        """Raise UserError beside a method without a head or with one of several outputs."""
+        refuse_own_heads(regressor, self, "negatives are chosen by one prediction of each sample")
 
     def losses(self, seen: Seen) -> Mapping[str, torch.Tensor]:
         """Return the loss of the batch, weight included."""

@@ -15,6 +15,7 @@ from common.flags import POSITIVE, flag
 from common.loss import LOSSES
 from common.method import Method, Needs, Seen
 from common.methods.criterion import CriterionFlags, make_criterion
+from common.methods.outputs import refuse_own_heads
 from common.methods.rows import drawn_pixels
 from common.methods.softsort import ascending, soft_sort
 from common.settings import Training
@@ -116,12 +117,7 @@ class DistLoss(Method):
 
     def setup(self, regressor: Regressor) -> None:
         """Raise UserError beside a method without a head or with one of several outputs."""
-        for other in regressor:
-            if other.owns_head:
-                raise UserError(
-                    f"{self.option()} and {other.option()}: cannot go together, as one prediction of each sample is "
-                    "sorted; drop one of them"
-                )
+        refuse_own_heads(regressor, self, "one prediction of each sample is sorted")
 
     def losses(self, seen: Seen) -> Mapping[str, torch.Tensor]:
         """Return the weighted loss of the sorted predictions."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from common.method import Seen
+from common.errors import UserError
+from common.method import Method, Seen
+
+if TYPE_CHECKING:
+    from common.training.regressor import Regressor
 
 
 class Outputs(nn.Module):
@@ -41,4 +46,13 @@ def check_shapes(labels: torch.Tensor, *others: torch.Tensor | None) -> None:
         if other is not None and other.shape != labels.shape:
             raise ValueError(
                 f"predictions {tuple(other.shape)} and labels {tuple(labels.shape)} differ in shape"
+            )
+
+
+def refuse_own_heads(regressor: Regressor, method: Method, reason: str) -> None:
+    """Raise UserError, naming both flags, beside a method without a head or with one of several outputs."""
+    for other in regressor:
+        if other.owns_head:
+            raise UserError(
+                f"{method.option()} and {other.option()}: cannot go together, as {reason}; drop one of them"
             )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from common.method import Head, Seen
+from common.method import Seen
 from common.task import Batch
 
 
@@ -42,8 +42,6 @@ def rows_of(seen: Seen, features: torch.Tensor, predictions: torch.Tensor | None
 def predictions_of(seen: Seen, features: torch.Tensor, target_scale: float) -> torch.Tensor:
     """Return what the head predicts from features, in label units, without gradient."""
     assert seen.head is not None
-    if isinstance(seen.head, Head):
-        return seen.head.predict(features).mean.float()
     return seen.head(features).float() * target_scale
 
 

@@ -103,13 +103,16 @@ class Table:
     claims: tuple[Claim, ...] = ()
     key: str = ""  # its name in recipes.toml
     scale: str = ""
+    protocol: str = ""  # of later methods: "one" for all rows, or of each its "own"
+    published: tuple[str, ...] = ()  # sources in later_published.csv, by their beginning, the first preferred
 
     def cell(self, row: str, seed: int) -> Cell:
-        """Return the run of a row under a seed."""
+        """Return the run of a row under a seed; a row `of` another table is that table's run."""
         own = self.rows[row]["flags"]
         named = re.search(r"\{(.+?)\}", own)
         first = self.cell(named.group(1), seed) if named else None
-        return Cell(self.name, row, seed, self.script, f"{self.flags} {own}", self.folder, first)
+        table = self.rows[row].get("of", self.key) + self.name.removeprefix(self.key)
+        return Cell(table, row, seed, self.script, f"{self.flags} {own}", self.folder, first)
 
     def cells(self, seeds: tuple[int, ...] | None = None) -> Iterator[Cell]:
         """Yield every run, seed by seed."""
@@ -137,9 +140,10 @@ def _scales(content: Mapping[str, Any], table: dict[str, Any]) -> dict[str, dict
     model = content[table["like"]]
     shared = {name: model[name] for name in ("script", "dataset", "metrics") if name not in table}
     scales = {scale: model["scales"][scale] for scale in ("paper", "small")}
+    own = table.get("scales", {})
     return {
-        scale: {**shared, **values, "title": f"{values['title']}: {table['about']}"}
-        for scale, values in {**scales, **table.get("scales", {})}.items()
+        scale: {**shared, **values, "title": f"{values['title']}: {table['about']}", **own.get(scale, {})}
+        for scale, values in scales.items()
     }
 
 
@@ -166,6 +170,8 @@ def _table(
         claims=tuple(_claims(claims.get(values.get("claims", ""), ()), metrics, own)),
         key=key,
         scale=scale,
+        protocol=values.get("protocol", ""),
+        published=tuple(values.get("published", ())),
     )
 
 

@@ -46,7 +46,8 @@ def state(cell: Cell) -> State:
         return "unsigned"
     if result["command"] != cell.identity:
         return "another"
-    return "recorded" if cell.predictions.exists() else "without predictions"
+    whole = cell.predictions.exists() or not result["shots"]
+    return "recorded" if whole else "without predictions"
 
 
 def read_result(cell: Cell) -> dict[str, Any] | None:
@@ -85,20 +86,25 @@ def mismatch(cell: Cell) -> str:
 def record(cell: Cell) -> None:
     """Record the result of a run that has just ended: first its predictions, then its metrics and command.
 
+    A stage that trains no head has neither metrics nor predictions.
     Raises RunFailed if the run left no whole result.
     """
     result = _whole(cell.result)
     if result is None:
         raise RunFailed(f"{cell.result}: the run left no whole result")
     run = ROOT / Path(result["checkpoint"]).parent
-    source = run / "predictions.csv"
+    if result["shots"]:
+        _record_predictions(cell, run / "predictions.csv")
+    write_json(cell.result, {"command": cell.identity, **result, **_minutes(run / "metrics.jsonl")})
+
+
+def _record_predictions(cell: Cell, source: Path) -> None:
+    """Compress a run's predictions; without a time in it, the same run gives the same bytes."""
     try:
         content = source.read_bytes()
     except OSError as error:
         raise RunFailed(f"{source}: the run left no predictions ({error.strerror})") from error
-    # Without a time in it, the same run gives the same bytes.
     write_atomically(cell.predictions, gzip.compress(content, mtime=0))
-    write_json(cell.result, {"command": cell.identity, **result, **_minutes(run / "metrics.jsonl")})
 
 
 def _minutes(log: Path) -> dict[str, float]:

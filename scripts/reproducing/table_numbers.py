@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,25 +56,50 @@ def published() -> dict[tuple, float]:
     return dict(zip(keys.itertuples(index=False, name=None), numbers["value"], strict=True))
 
 
+@cache
+def later_published() -> tuple[dict[str, str], ...]:
+    """Read the numbers that are published of later methods, each with its source and protocol."""
+    with (cli.ROOT / "data" / "later_published.csv").open(encoding="utf-8", newline="") as file:
+        return tuple(csv.DictReader(file))
+
+
+def later_number(table: Table, row: str, metric: str, shot: str) -> dict[str, str] | None:
+    """Return the published line of the first of the table's sources that has it."""
+    wanted = (table.dataset, table.rows[row].get("paper"), PUBLISHED_SHOT[shot])
+    names = (table.metrics[metric], table.metrics[metric].removesuffix("(%)"))
+    found = [
+        line for source in table.published for line in later_published()
+        if (line["dataset"], line["method"], line["shot"]) == wanted
+        and line["metric"] in names and line["source"].startswith(source)
+    ]  # fmt: skip
+    return found[0] if found else None
+
+
 def paper_number(table: Table, row: str, metric: str, shot: str) -> float | None:
-    """Return the number of the first of the table's `papers` that has it; correlations from -1 to 1."""
+    """Return the number of the first of the table's `papers` or sources that has it; correlations from -1 to 1."""
+    if line := later_number(table, row, metric, shot):
+        return fraction(line["metric"], float(line["value"]))
     recipe, name = table.rows[row], table.metrics[metric]
     method, variant = recipe.get("paper"), recipe.get("variant", "")
     for paper in table.papers:
         key = (paper, table.dataset, method, variant, name, PUBLISHED_SHOT[shot])
         if key in published():
-            number = published()[key]
-            return round(number / 100, 6) if name.endswith("(%)") else number
+            return fraction(name, published()[key])
     return None
 
 
+def fraction(metric: str, value: float) -> float:
+    """Return a published number, of a percentage its fraction."""
+    return round(value / 100, 6) if metric.endswith("(%)") else value
+
+
 def rows_of(table: Table) -> dict[str, list[dict[str, Any]]]:
-    """Return the recorded results of each row that has any.
+    """Return the recorded results of each row that has any; a stage that trains no head has none.
 
     Raises UserError if no row has, if a file is cut short or of another configuration, or if some results are
     of other data than the first.
     """
-    found = [(cell, result) for cell in table.cells() if (result := read_result(cell)) is not None]
+    found = [(cell, result) for cell in table.cells() if (result := read_result(cell) or {}).get("shots")]
     if not found:
         raise UserError(
             f"{table.folder}/{table.name}: has no result; run scripts/reproduce.py --table {table.name}"
@@ -97,7 +123,8 @@ def data_of(result: Mapping[str, Any]) -> str:
 def numbers(table: Table, rows: Results) -> list[Number]:
     """Return every number, metric by metric and row by row.
 
-    The paper's are left out where a stand-in took the place of its data: a difference would mean nothing.
+    The paper's are left out where a stand-in took the place of its data: a difference would mean nothing. Where
+    each row has a protocol of its own, none is the best.
     """
     standin = "standin" in next(iter(rows.values()))[0]
     found = [
@@ -109,8 +136,11 @@ def numbers(table: Table, rows: Results) -> list[Number]:
         for metric in table.metrics for shot in table.groups
         if (means := [x.mean for x in found if (x.metric, x.shot) == (metric, shot) and x.mean is not None])
     }  # fmt: skip
+    if table.protocol == "own":
+        best = {}
     return [
-        Number(**{**vars(x), "best": x.mean is not None and x.mean == best[x.metric, x.shot]}) for x in found
+        Number(**{**vars(x), "best": x.mean is not None and x.mean == best.get((x.metric, x.shot))})
+        for x in found
     ]
 
 

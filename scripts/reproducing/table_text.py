@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from reproducing.claims import LEVEL, RESAMPLES, Verdict, verdicts
 from reproducing.recipes import Table
-from reproducing.table_numbers import Number, Results, numbers, rows_of
+from reproducing.table_numbers import Number, Results, later_number, numbers, rows_of
 
 from common.metrics import METRICS
 from common.report import HEADINGS
@@ -62,19 +62,42 @@ def caption(table: Table, rows: Results) -> str:
     n = ", ".join(f"{HEADINGS[shot]} {count:,}" for shot, count in groups.items())
     count = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(*seeds)
     over = "one seed" if seeds == {1} else f"mean ± standard deviation over {count} seeds"
-    return f"{table.title}: {over}; best in bold. Test samples: {n}."
+    bold = "" if table.protocol == "own" else "; best in bold"
+    return f"{table.title}: {over}{bold}. Test samples: {n}."
 
 
-def notes(found: Sequence[Number], rows: Results) -> list[str]:
+PROTOCOLS = {
+    "": (),
+    "one": ("Every row is trained alike, with the batch size, rate and length of 2021.",),
+    "own": (
+        "**Rows do not compare**: each has the batch size, rate and length of its own authors, so none is ranked.",
+    ),
+}
+
+
+def notes(table: Table, found: Sequence[Number], rows: Results) -> list[str]:
     """Return the notes below the caption."""
-    first, lines = next(iter(rows.values()))[0], []
+    first, lines = next(iter(rows.values()))[0], list(PROTOCOLS[table.protocol])
     if "standin" in first:
         lines.append(f"**Stand-in, not the real data** ({first['standin']}).")
     if first.get("selected_on") == "test":
         lines.append("The best epoch is chosen on the test set, as in the paper.")
     if has_paper(found):
         lines.append("In brackets: ours less the paper's.")
+        lines += sources(table, found)
     return lines
+
+
+def sources(table: Table, found: Sequence[Number]) -> list[str]:
+    """Return where the published numbers of later methods are from, with their protocols and rows."""
+    if not table.published:
+        return []
+    rows: dict[tuple[str, str], dict[str, None]] = {}
+    for x in found:
+        if line := later_number(table, x.row, x.metric, x.shot):
+            rows.setdefault((line["source"], line["protocol"]), {})[x.row] = None
+    texts = [f"{', '.join(names)}: {source} ({protocol})" for (source, protocol), names in rows.items()]
+    return [f'"Paper" is what others published: {". ".join(texts)}.']
 
 
 def has_paper(found: Iterable[Number]) -> bool:
@@ -89,7 +112,7 @@ def markdown(table: Table) -> str:
     """Format the whole table as Markdown, with the verdicts on its claims and its commands."""
     rows = rows_of(table)
     found = numbers(table, rows)
-    parts = [caption(table, rows), *notes(found, rows)]
+    parts = [caption(table, rows), *notes(table, found, rows)]
     parts += [metric_lines(table, found, metric) for metric in table.metrics]
     parts += [verdict_lines(table), commands(table, rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -194,7 +217,7 @@ def latex(table: Table) -> str:
     with_paper = has_paper(found)
     columns = len(table.groups) * (1 + with_paper)
     lines = [r"\begin{table*}", rf"\caption{{{escaped(caption(table, rows))}"]
-    lines += [escaped(note.replace("**", "")) for note in notes(found, rows)]
+    lines += [escaped(note.replace("**", "")) for note in notes(table, found, rows)]
     lines += ["}", r"\centering\small", rf"\begin{{tabular}}{{l{'r' * columns}}}", r"\toprule"]
     for number, metric in enumerate(table.metrics):
         lines += [r"\midrule"] if number else []
