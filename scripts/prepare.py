@@ -2,6 +2,7 @@
 
     python scripts/prepare.py agedb            the balanced split from the images in data/agedb/AgeDB
     python scripts/prepare.py imdb-wiki        from imdb.mat and wiki.mat in data/imdb-wiki
+    python scripts/prepare.py utkface          a balanced split from the images in data/utkface/UTKFace
     python scripts/prepare.py sts-b            the published split from GLUE's train.tsv and dev.tsv
     python scripts/prepare.py nyud2            depth counts, FDS subset and test mask
     python scripts/prepare.py NAME --check     compare a data folder with the paper, and read every file
@@ -27,6 +28,7 @@ PROG = "scripts/prepare.py"
 DATASETS = {
     "agedb": "preparing.agedb",
     "imdb-wiki": "preparing.imdb_wiki",
+    "utkface": "preparing.utkface",
     "sts-b": "preparing.sts_b",
     "nyud2": "preparing.nyud2",
 }

@@ -14,6 +14,7 @@ from preparing.faces import FaceSet
 from preparing.imdb_wiki import IMDB_WIKI
 from preparing.report import Report, read_protocol
 from preparing.splits import AGES, shots_of
+from preparing.utkface import UTKFACE
 
 from common import cli
 from common.datasets.faces import FaceTable, read_faces
@@ -60,6 +61,11 @@ def check_agedb(folder: Path, standin: Standin, report: Report) -> None:
 def check_imdb_wiki(folder: Path, standin: Standin, report: Report) -> None:
     """Check IMDB-WIKI-DIR."""
     check_faces(IMDB_WIKI, folder, standin, report)
+
+
+def check_utkface(folder: Path, standin: Standin, report: Report) -> None:
+    """Check UTKFace-DIR."""
+    check_faces(UTKFACE, folder, standin, report)
 
 
 def check_faces(faces: FaceSet, folder: Path, standin: Standin, report: Report) -> None:
@@ -139,6 +145,7 @@ def check_pairs(contents: dict[str, bytes], report: Report) -> None:
 CHECKS: dict[str, Callable[[Path, Standin, Report], None]] = {
     "agedb": check_agedb,
     "imdb-wiki": check_imdb_wiki,
+    "utkface": check_utkface,
     "sts-b": check_sts_b,
     "nyud2": check_nyud2,
 }

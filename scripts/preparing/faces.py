@@ -16,6 +16,9 @@ from common.datasets.faces import FaceTable, read_faces
 from common.datasets.standin import Standin, read_standin
 from common.errors import UserError
 
+AGEDB_ROWS, AGEDB_CAP = 16_488, 30  # the rows of AgeDB-DIR, and how many of an age it validates on
+WORDS = {3: "three", 5: "five"}
+
 
 class Source(NamedTuple):
     """Rows to be split, where they come from, and why their split cannot be the published one, if known."""
@@ -23,6 +26,7 @@ class Source(NamedTuple):
     rows: Rows
     where: Path
     problem: str = ""
+    splits: list[str] | None = None  # of the rows, where they are not drawn but known
 
 
 class FaceSet(NamedTuple):
@@ -30,14 +34,21 @@ class FaceSet(NamedTuple):
 
     name: str  # of the command and of the folder under data/
     title: str
-    cap: int  # validation rows, and test rows, of an age at most
+    cap: int | None  # validation rows, and test rows, of an age at most; None: AgeDB's, scaled to the size
     source: Callable[[argparse.Namespace], Source]
     published: Callable[[Iterable[float], Iterable[str], Iterable[str]], bool]  # of ages, paths and splits
+    share: int = 3  # one row of so many of an age is for validation at most, and one for testing
+    kind: str = "published"  # what its split is called
 
     @property
     def csv(self) -> str:
         """The name of the CSV that the data set is trained from."""
         return f"{self.name.replace('-', '_')}.csv"
+
+    def draw(self, ages: list[int], seed: int) -> list[str]:
+        """Return the split of each row by the published rule."""
+        cap = max(1, round(AGEDB_CAP * len(ages) / AGEDB_ROWS)) if self.cap is None else self.cap
+        return balanced_split(ages, cap, seed, self.share)
 
 
 def parser(name: str, doc: str, holds: str) -> cli.Parser:
@@ -54,14 +65,14 @@ def parser(name: str, doc: str, holds: str) -> cli.Parser:
     return parser
 
 
-def report_split(ages: np.ndarray, splits: np.ndarray, standin: Standin, problem: str) -> None:
-    """Print what the split is (the published one if there is no `problem`) and its summary."""
+def report_split(kind: str, ages: np.ndarray, splits: np.ndarray, standin: Standin, problem: str) -> None:
+    """Print what the split is (the one of this kind if there is no `problem`) and its summary."""
     if standin.note:
         print(f"Stand-in, not the real data: {standin.note}")
     if problem:
-        print(f"This is NOT the published split: {problem}.")
+        print(f"This is NOT the {kind} split: {problem}.")
     else:
-        print(f"This is the published split: all {len(ages):,} rows agree with it.")
+        print(f"This is the {kind} split: all {len(ages):,} rows agree with it.")
     if older := (ages > OLDEST).sum():
         print(f"Of an age above {OLDEST}: {older:,}, which the published rule gives to training.")
     print(summary(ages, splits, shots_of(ages, splits, standin)))
@@ -79,17 +90,19 @@ def use_existing(faces: FaceSet, file: Path, standin: Standin) -> None:
     """Say what the CSV holds that is there already."""
     table = read_existing(file)
     same = faces.published(table.labels, table.paths, table.split)
-    report_split(table.labels, table.split, standin, "" if same else "its rows or their splits are others")
+    report_split(
+        faces.kind, table.labels, table.split, standin, "" if same else "its rows or their splits are others"
+    )
     print(f"{file}: is there already and is used as it is; --overwrite writes it anew")
 
 
 def fresh_split(faces: FaceSet, args: argparse.Namespace) -> tuple[Rows, np.ndarray, str]:
     """Return the rows, their splits by the published rule, and the reason if these are not the published ones."""
-    rows, where, problem = faces.source(args)
-    splits = np.array(balanced_split(rows.ages, faces.cap, args.seed))
+    rows, where, problem, known = faces.source(args)
+    splits = np.array(known or faces.draw(rows.ages, args.seed))
     if "val" not in splits:
         raise UserError(
-            f"{where}: no age from 0 to {OLDEST} has three images, so that "
+            f"{where}: no age from 0 to {OLDEST} has {WORDS[faces.share]} images, so that "
             "validation and test would be empty; add images"
         )
     same = faces.published(rows.ages, rows.paths, splits)
@@ -142,7 +155,7 @@ def prepare(faces: FaceSet, args: argparse.Namespace) -> int:
         problem = "it is a subset of ours, as the authors' own were never released"
     else:
         rows, splits, problem = fresh_split(faces, args)
-    report_split(np.array(rows.ages), splits, standin, problem)
+    report_split(faces.kind, np.array(rows.ages), splits, standin, problem)
     write_files(args.out, faces.title, rows, splits, standin)
     print(f"{args.out} and {args.out.with_suffix('.png').name}: written")
     return 0
