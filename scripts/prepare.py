@@ -5,6 +5,7 @@
     python scripts/prepare.py utkface          a balanced split from the images in data/utkface/UTKFace
     python scripts/prepare.py sts-b            the published split from GLUE's train.tsv and dev.tsv
     python scripts/prepare.py nyud2            depth counts, FDS subset and test mask; --labelled: the images too
+    python scripts/prepare.py agedb --persons apart     no person in two splits; imdb-wiki too
     python scripts/prepare.py NAME --check     compare a data folder with the paper, and read every file
 
 What is there already, such as the published split files, is used as it is; --overwrite writes it anew.

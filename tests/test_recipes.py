@@ -397,8 +397,9 @@ def test_the_commands_that_make_data_are_commands(monkeypatch):
             if script == "make_standin.py":
                 assert f"--data_dir {args.out} " in f"{table.flags} "
             else:
-                assert f"--dataset {name.replace('-', '_')}_peaks_25_60" in table.flags
-                assert args.peaks == (25, 60)
+                kind = "apart" if args.persons else "peaks_25_60"
+                assert f"--dataset {name.replace('-', '_')}_{kind}" in table.flags
+                assert args.persons == "apart" or args.peaks == (25, 60)
                 assert str(args.data_dir).endswith(table.flags.split()[1])
         drawn = any("make_standin" in command for command in table.setup)
         assert ("data/standin" in table.flags) is drawn

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from preparing.persons import draw_apart, held_out, leak, require_persons, shortfall
 from preparing.splits import OLDEST, SEED, Rows, balanced_split, shots_of, summary, write_files
 from preparing.variants import Variant, add_variant_arguments, unseen, variant_of
 
@@ -39,6 +40,10 @@ class FaceSet(NamedTuple):
     published: Callable[[Iterable[float], Iterable[str], Iterable[str]], bool]  # of ages, paths and splits
     share: int = 3  # one row of so many of an age is for validation at most, and one for testing
     kind: str = "published"  # what its split is called
+    persons: Callable[[Path, list[str]], list[str] | None] = lambda folder, paths: (
+        None
+    )  # on each image, if known
+    apart: Callable[[list[str]], list[str]] | None = None  # the committed splits of the published rows
 
     @property
     def csv(self) -> str:
@@ -61,8 +66,14 @@ def parser(name: str, doc: str, holds: str) -> cli.Parser:
     parser.add_argument("--seed", type=flags.number(int, 0), default=SEED, help="of the shuffling")
     parser.add_argument("--check", action="store_true", help="check the data folder; write nothing")
     add_variant_arguments(parser)
-    parser.set_defaults(csv=None)
+    parser.set_defaults(csv=None, persons=None)
     return parser
+
+
+def add_persons_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of splits by person."""
+    told = "no person stands in two splits, in a CSV of its own; train.py --dataset takes its name"
+    parser.add_argument("--persons", choices=("apart",), help=told)
 
 
 def report_split(kind: str, ages: np.ndarray, splits: np.ndarray, standin: Standin, problem: str) -> None:
@@ -138,13 +149,36 @@ def subset(variant: Variant, rows: Rows, splits: np.ndarray, seed: int) -> tuple
     return Rows([rows.ages[row] for row in chosen], [rows.paths[row] for row in chosen]), splits[keep]
 
 
+def persons_apart(faces: FaceSet, args: argparse.Namespace) -> tuple[Rows, np.ndarray]:
+    """Return the rows of splits without a person in two, and print what they lack."""
+    rows, whole = whole_split(faces, args)
+    persons = require_persons(faces.persons(args.data_dir, rows.paths), faces.title)
+    wanted = held_out(rows.ages, whole)
+    if faces.apart and args.seed == SEED and faces.published(rows.ages, rows.paths, whole):
+        splits = np.array(faces.apart(rows.paths))
+    else:
+        splits = draw_apart(rows.ages, persons, wanted, args.seed)
+    print(f"Before: {leak(np.array(rows.ages), whole, np.array(persons))}.")
+    print(f"Now: {leak(np.array(rows.ages), splits, np.array(persons))}.")
+    print(shortfall(rows.ages, splits, wanted))
+    kept = np.flatnonzero(splits != "").tolist()
+    return Rows([rows.ages[row] for row in kept], [rows.paths[row] for row in kept]), splits[kept]
+
+
+def file_name(faces: FaceSet, variant: Variant, persons: str | None) -> str:
+    """Return the name of the CSV; raises UserError for flags that contradict each other."""
+    if persons and variant:
+        raise UserError("--persons apart: is of the whole data set; leave the flags of a subset out")
+    return f"{Path(faces.csv).stem}_{persons}.csv" if persons else variant.file_name(faces.csv)
+
+
 def prepare(faces: FaceSet, args: argparse.Namespace) -> int:
     """Write the CSV and the histogram that the flags ask for; returns the exit code."""
     variant = variant_of(args)
-    args.out = args.out or args.data_dir / variant.file_name(faces.csv)
+    args.out = args.out or args.data_dir / file_name(faces, variant, args.persons)
     if args.out.suffix != ".csv":
         raise UserError(f"--out {args.out}: does not end in .csv; choose a name that does")
-    if variant and args.out.resolve() == (args.data_dir / faces.csv).resolve():
+    if (variant or args.persons) and args.out.resolve() == (args.data_dir / faces.csv).resolve():
         raise UserError(f"--out {args.out}: is the whole data set, which a subset must not replace")
     standin = read_standin(args.data_dir)
     if args.out.is_file() and not args.overwrite:
@@ -153,6 +187,9 @@ def prepare(faces: FaceSet, args: argparse.Namespace) -> int:
     if variant:
         rows, splits = subset(variant, *whole_split(faces, args), args.seed)
         problem = "it is a subset of ours, as the authors' own were never released"
+    elif args.persons:
+        rows, splits = persons_apart(faces, args)
+        problem = "no person stands in two of these splits"
     else:
         rows, splits, problem = fresh_split(faces, args)
     report_split(faces.kind, np.array(rows.ages), splits, standin, problem)
