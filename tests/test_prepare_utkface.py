@@ -217,3 +217,18 @@ def test_no_folder_and_a_part_without_an_image(tmp_path, part):
 def test_download_says_where_it_is(tmp_path):
     with pytest.raises(UserError, match=r"https://susanqq\.github\.io/UTKFace/.* --from UTKFace\.tar\.gz"):
         download.main(["utkface", "--out", str(tmp_path / "out")])
+
+
+# Subsets
+
+
+@pytest.mark.parametrize(("flags", "gone"), [(["--peaks", "8"], {30, 31}), (["--drop-ages", "30"], {30})])
+def test_a_subset_has_empty_gaps_and_no_row_twice(tmp_path, part, flags, gone):
+    make_images(tmp_path, part)
+    assert run(tmp_path, *flags, "--out", tmp_path / "subset.csv") == 0
+    rows = read_csv(tmp_path / "subset.csv")
+    names = [row["path"].removeprefix("UTKFace/") for row in rows]
+    assert len(set(names)) == len(names)
+    assert gone.isdisjoint({int(row["age"]) for row in rows if row["split"] == "train"})
+    assert {name: row["split"] for name, row in zip(names, rows, strict=True)}.items() <= part.items()
+    assert {int(row["age"]) for row in rows if row["split"] == "test"} == {8, 30, 31}
