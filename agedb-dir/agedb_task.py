@@ -23,6 +23,6 @@ TASK = image_task(
     "AgeDB-DIR",
     bucket_start=3,
     source="AgeDB comes on request: python scripts/download.py agedb says how, and python "
-    "scripts/prepare.py agedb writes its CSV",
+    "scripts/prepare.py agedb writes its CSV, or draw a stand-in with python scripts/make_standin.py agedb",
     published=published_labels,
 )

@@ -7,5 +7,5 @@ TASK = image_task(
     "IMDB-WIKI-DIR",
     bucket_start=0,
     source="python scripts/download.py imdb-wiki gets the faces, and python scripts/prepare.py "
-    "imdb-wiki writes their CSV",
+    "imdb-wiki writes their CSV, or draw a stand-in with python scripts/make_standin.py imdb-wiki",
 )

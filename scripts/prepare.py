@@ -2,8 +2,10 @@
 
     python scripts/prepare.py agedb            the balanced split from the images in data/agedb/AgeDB
     python scripts/prepare.py imdb-wiki        from imdb.mat and wiki.mat in data/imdb-wiki
+    python scripts/prepare.py utkface          a balanced split from the images in data/utkface/UTKFace
     python scripts/prepare.py sts-b            the published split from GLUE's train.tsv and dev.tsv
-    python scripts/prepare.py nyud2            depth counts, FDS subset and test mask
+    python scripts/prepare.py nyud2            depth counts, FDS subset and test mask; --labelled: the images too
+    python scripts/prepare.py agedb --persons apart     no person in two splits; imdb-wiki too
     python scripts/prepare.py NAME --check     compare a data folder with the paper, and read every file
 
 What is there already, such as the published split files, is used as it is; --overwrite writes it anew.
@@ -27,6 +29,7 @@ PROG = "scripts/prepare.py"
 DATASETS = {
     "agedb": "preparing.agedb",
     "imdb-wiki": "preparing.imdb_wiki",
+    "utkface": "preparing.utkface",
     "sts-b": "preparing.sts_b",
     "nyud2": "preparing.nyud2",
 }

@@ -40,7 +40,17 @@ SHA256 = "sha256:" + hashlib.sha256(BODY).hexdigest()
 BLOB = "git-blob:" + hashlib.sha1(b"blob 250000\0" + BODY).hexdigest()
 AGEDB = Path(__file__).parent / "fixtures" / "agedb.zip"
 PASSWORD = "open sesame"
-NAMES = ("imdb-wiki", "agedb", "sts-b", "glove", "nyud2", "splits", "checkpoints", "imagenet-resnet50")
+NAMES = (
+    "imdb-wiki",
+    "agedb",
+    "utkface",
+    "sts-b",
+    "glove",
+    "nyud2",
+    "splits",
+    "checkpoints",
+    "imagenet-resnet50",
+)
 HTML = b"<!DOCTYPE html><html><head><title>Sign &amp; in</title></head><body>...</body></html>"
 QUOTA = b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head></html>"
 

@@ -32,7 +32,7 @@ def cells(texts):
     return column
 
 
-def write_mat(folder, name, people, **change):
+def write_mat(folder, name, people, /, **change):
     """`NAME_crop/NAME.mat` in the real structure; a person is (path, dob, photo_taken, score, second)."""
     paths, dob, taken, score, second = zip(*people, strict=True)
     number = len(people)

@@ -95,8 +95,6 @@ def image_task(
     ages. `published` gives the training labels of the published split, for the shots of a folder that has
     test rows only.
     """
-
-    source += f", or draw a stand-in with python scripts/make_standin.py {name}"
     dataset = name.replace("-", "_")
     return Task(
         name=name, title=title, unit="image",

@@ -12,14 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from preparing.faces import FaceSet, Source, parser, prepare
+from preparing.faces import FaceSet, Source, add_persons_argument, parser, prepare
 from preparing.splits import OLDEST, Rows, read_rows, some
 
 from common import cli
 from common.errors import UserError
 
 ORDER = cli.ROOT / "data" / "agedb_order.json"
-NAME = re.compile(r"([0-9]{1,9})_.+_(-?[0-9]{1,9})_[mf]\.(?i:jpg)")
+APART = cli.ROOT / "data" / "agedb_apart.json"
+NAME = re.compile(r"([0-9]{1,9})_(?P<person>.+)_(?P<age>-?[0-9]{1,9})_[mf]\.(?i:jpg)")
 GET_AGEDB = (
     "AgeDB comes on request: python scripts/download.py agedb says how; a stand-in from "
     "python scripts/make_standin.py agedb"
@@ -92,7 +93,7 @@ def read_names(folder: Path) -> dict[int, tuple[int, str]]:
         "rename them, as with convmv -f cp866 -t utf8 -r --notest; only the number and the age matter",
     )
     refuse(
-        [name for name, match in found.items() if not 0 <= int(match[2]) <= OLDEST],
+        [name for name, match in found.items() if not 0 <= int(match["age"]) <= OLDEST],
         f"have an age outside 0 to {OLDEST}",
         "correct these names or remove the images",
     )
@@ -102,7 +103,7 @@ def read_names(folder: Path) -> dict[int, tuple[int, str]]:
         if number in images:
             pair = f"{images[number][1]!r} and {name!r}"
             raise UserError(f"{folder}: two images have the number {number} ({pair}); remove one of them")
-        images[number] = int(match[2]), name
+        images[number] = int(match["age"]), name
     return images
 
 
@@ -147,9 +148,33 @@ def is_published(ages: Iterable[float], paths: Iterable[str], splits: Iterable[s
     return fingerprint(ages, paths, splits) == order.sha256
 
 
+def persons(folder: Path, paths: list[str]) -> list[str] | None:
+    """Return the person on each image, from its name; None if a name has none."""
+    names = [NAME.fullmatch(path.rpartition("/")[2]) for path in paths]
+    found = [name["person"].strip() for name in names if name]
+    return found if len(found) == len(paths) else None
+
+
+def committed_apart(paths: list[str]) -> list[str]:
+    """Return the committed splits without a person in two, of the published rows; "" for rows left out."""
+    content = json.loads(APART.read_text(encoding="utf-8"))
+    split_of = {number: split for split in ("val", "test") for number in content[split]}
+    split_of |= dict.fromkeys(content["left_out"], "")
+    return [split_of.get(int(path.rpartition("/")[2].partition("_")[0]), "train") for path in paths]
+
+
 def face_set(order: Order) -> FaceSet:
     """Return AgeDB-DIR for `preparing.faces`."""
-    return FaceSet("agedb", "AgeDB-DIR", 30, partial(source, order=order), partial(is_published, order=order))
+    published = partial(is_published, order=order)
+    return FaceSet(
+        "agedb",
+        "AgeDB-DIR",
+        30,
+        partial(source, order=order),
+        published,
+        persons=persons,
+        apart=committed_apart,
+    )
 
 
 def agedb(argv: Sequence[str], order_file: Path = ORDER) -> int:
@@ -158,4 +183,5 @@ def agedb(argv: Sequence[str], order_file: Path = ORDER) -> int:
     flags.add_argument(
         "--csv", type=Path, metavar="FILE", help="split its rows (age, path), not a folder's images"
     )
+    add_persons_argument(flags)
     return prepare(face_set(read_order(order_file)), flags.parse_args(argv))

@@ -7,13 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from preparing import agedb
 from preparing import sts_b as sts
 from preparing.check_nyud2 import check_nyud2
 from preparing.faces import FaceSet
 from preparing.imdb_wiki import IMDB_WIKI
+from preparing.persons import in_two_splits, leak, read_column
 from preparing.report import Report, read_protocol
 from preparing.splits import AGES, shots_of
+from preparing.utkface import UTKFACE
 
 from common import cli
 from common.datasets.faces import FaceTable, read_faces
@@ -22,6 +25,7 @@ from common.errors import RunFailed, UserError
 from common.images.decode import unreadable
 from common.report import start_logging
 
+FACES = ("agedb", "imdb-wiki", "utkface")
 MISSING = "is missing"  # as common.images.decode says it
 
 
@@ -30,7 +34,12 @@ def check(name: str, argv: Sequence[str]) -> int:
     parser = cli.Parser(prog=f"scripts/prepare.py {name} --check", description="Check a data folder.")
     parser.add_argument("--check", action="store_true", help="read everything; write nothing")
     parser.add_argument("--data_dir", type=Path, default=cli.ROOT / "data" / name, help="the folder to check")
-    folder = parser.parse_args(argv).data_dir
+    if name in FACES:
+        told = "the CSV's column of persons (default: subject, if it has one)"
+        parser.add_argument("--group", metavar="COLUMN", help=told)
+    parser.set_defaults(group=None)
+    args = parser.parse_args(argv)
+    folder = args.data_dir
     if not folder.is_dir():
         raise UserError(
             f"{folder}: there is no such folder; python scripts/download.py {name} fetches the data"
@@ -40,7 +49,7 @@ def check(name: str, argv: Sequence[str]) -> int:
     if standin.note:
         print(f"Stand-in, not the real data: {standin.note}")
         print("It is checked against itself, not against the paper's Table 7.")
-    report = Report({} if standin.note else read_protocol(name))
+    report = Report({} if standin.note else read_protocol(name), args.group)
     CHECKS[name](folder, standin, report)
     if report.faults:
         first = report.faults[0] if len(report.faults) == 1 else f"{report.faults[0]}; and more above"
@@ -62,6 +71,11 @@ def check_imdb_wiki(folder: Path, standin: Standin, report: Report) -> None:
     check_faces(IMDB_WIKI, folder, standin, report)
 
 
+def check_utkface(folder: Path, standin: Standin, report: Report) -> None:
+    """Check UTKFace-DIR."""
+    check_faces(UTKFACE, folder, standin, report)
+
+
 def check_faces(faces: FaceSet, folder: Path, standin: Standin, report: Report) -> None:
     """Check the CSV and its split, then every image."""
     table: FaceTable | None = report.reads(
@@ -76,6 +90,7 @@ def check_faces(faces: FaceSet, folder: Path, standin: Standin, report: Report) 
             f"{faces.csv}: is {'' if same else 'not '}the published split"
         )
     check_paths(table, report)
+    check_persons(faces, folder, table, report)
     check_images(folder, list(dict.fromkeys(table.paths)), report)
 
 
@@ -89,6 +104,28 @@ def check_paths(table: FaceTable, report: Report) -> None:
     report.none_of("images", number, "stand in more than one split", both)
     twice = [path for path, found in splits_of.items() if len(found) > len(set(found))]
     report.none_of("images", number, "stand twice in a split", twice)
+
+
+def check_persons(faces: FaceSet, folder: Path, table: FaceTable, report: Report) -> None:
+    """Report who stands in two splits: a defect of a CSV that names persons, a fact of the published splits."""
+    own = read_column(table.csv, report.group or "subject")
+    if own is None and report.group:
+        raise UserError(f"--group {report.group}: {table.csv} has no such column; name one of its own")
+    if own is not None:
+        print(f"  note   {leak(table.labels, table.split, own)}")
+        report.none_of(
+            "persons", len(set(own)), "stand in more than one split", in_two_splits(table.split, own)
+        )
+        return
+    known = report.reads(faces.persons, folder, table.paths)
+    if known is None:
+        return
+    print(f"  note   {leak(table.labels, table.split, np.array(known))}")
+    apart = folder / f"{table.csv.stem}_apart.csv"
+    if apart.is_file() and (other := report.reads(read_faces, apart)) is not None:
+        who = faces.persons(folder, other.paths) or []
+        both = in_two_splits(other.split, who)
+        report.none_of("persons", len(set(who)), f"stand in more than one split of {apart.name}", both)
 
 
 def check_images(folder: Path, paths: list[str], report: Report) -> None:
@@ -139,6 +176,7 @@ def check_pairs(contents: dict[str, bytes], report: Report) -> None:
 CHECKS: dict[str, Callable[[Path, Standin, Report], None]] = {
     "agedb": check_agedb,
     "imdb-wiki": check_imdb_wiki,
+    "utkface": check_utkface,
     "sts-b": check_sts_b,
     "nyud2": check_nyud2,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from preparing.faces import FaceSet, Source, parser, prepare
+from preparing.faces import FaceSet, Source, add_persons_argument, parser, prepare
 from preparing.splits import Rows, blob_id, published_ids, rows_text, some
 
 from common.errors import UserError
@@ -42,8 +42,8 @@ def ages_of(birth: np.ndarray, taken: np.ndarray) -> np.ndarray:
     return np.where(known, taken - year - (month >= 7), np.nan)
 
 
-def read_mat(file: Path, name: str) -> dict[str, np.ndarray]:
-    """Return the columns `FIELDS` of the struct `name`, each `(N,)`; raises UserError without them."""
+def read_mat(file: Path, name: str, wanted: Sequence[str] = FIELDS) -> dict[str, np.ndarray]:
+    """Return these columns of the struct `name`, each `(N,)`; raises UserError without them."""
     if not file.is_file():
         raise UserError(f"{file}: there is no such file; {GET_IMDB_WIKI}")
     from scipy.io import loadmat  # slow to import
@@ -56,13 +56,13 @@ def read_mat(file: Path, name: str) -> dict[str, np.ndarray]:
         raise UserError(f"{file}: cannot be read as a MATLAB file ({error}); {GET_IMDB_WIKI}") from error
     struct = content.get(name, np.empty(0))
     fields = struct.dtype.names or ()
-    absent = [field for field in FIELDS if field not in fields]
+    absent = [field for field in wanted if field not in fields]
     if absent or struct.size != 1:
         raise UserError(
-            f"{file}: holds no struct {name!r} with the field {' and '.join(absent or FIELDS)}; "
+            f"{file}: holds no struct {name!r} with the field {' and '.join(absent or wanted)}; "
             f"{GET_IMDB_WIKI}"
         )
-    columns = {field: np.ravel(struct.flat[0][field]) for field in FIELDS}
+    columns = {field: np.ravel(struct.flat[0][field]) for field in wanted}
     lengths = {field: len(column) for field, column in columns.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{field} {length:,}" for field, length in lengths.items())
@@ -125,6 +125,23 @@ def source(args: argparse.Namespace) -> Source:
     return Source(rows, args.data_dir)
 
 
+def persons(folder: Path, paths: list[str]) -> list[str] | None:
+    """Return the person on each image, from the .mat files; None without them, or if one lacks an image.
+
+    A face without a name is a person of its own.
+    """
+    name_of = {}
+    for crops, folder_name in ((name, CROPS[name]) for name in CROPS):
+        file = folder / folder_name / f"{crops}.mat"
+        if not file.is_file():
+            return None
+        columns = read_mat(file, crops, ("full_path", "name"))
+        for path, name in zip(map(path_of, columns["full_path"]), map(path_of, columns["name"]), strict=True):
+            name_of[f"{folder_name}/{path}"] = name or path
+    found = [name_of.get(path) for path in paths]
+    return None if None in found else [name for name in found if name]
+
+
 def is_published(ages: Iterable[float], paths: Iterable[str], splits: Iterable[str]) -> bool:
     """Return whether these rows, in this order, are the published imdb_wiki.csv."""
     rows = Rows([int(age) for age in ages], list(paths))
@@ -132,11 +149,12 @@ def is_published(ages: Iterable[float], paths: Iterable[str], splits: Iterable[s
     return blob_id(written) == published_ids()[IMDB_WIKI.csv]
 
 
-IMDB_WIKI = FaceSet("imdb-wiki", "IMDB-WIKI-DIR", 150, source, is_published)
+IMDB_WIKI = FaceSet("imdb-wiki", "IMDB-WIKI-DIR", 150, source, is_published, persons=persons)
 
 
 def imdb_wiki(argv: Sequence[str]) -> int:
     """Run `prepare.py imdb-wiki` and return its exit code."""
     doc = "Split IMDB-WIKI-DIR by the published rule, from the .mat files beside the face crops."
     flags = parser("imdb-wiki", doc, "the folder that holds imdb_crop/ and wiki_crop/")
+    add_persons_argument(flags)
     return prepare(IMDB_WIKI, flags.parse_args(argv))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from preparing.check_nyud2 import PUBLISHED_COUNTS
 from preparing.depth_pixels import Counted, check_files, count, depths, draw_mask, masked_per_bin
+from preparing.nyud2_labelled import write_layout
 from preparing.splits import COLOURS, Writers, some, write_together
 
 from common import cli, flags
@@ -211,8 +212,17 @@ def parser() -> cli.Parser:
     parser = cli.Parser(
         prog="scripts/prepare.py nyud2", description="Count depths, draw the FDS subset and the test mask."
     )
-    folder = cli.ROOT / "data" / "nyud2"
-    parser.add_argument("--data_dir", type=Path, default=folder, help=f"the folder with {TRAIN_CSV}")
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        help=f"the folder with {TRAIN_CSV} (default: data/nyud2; with --labelled, its own)",
+    )
+    parser.add_argument(
+        "--labelled",
+        type=Path,
+        metavar="FILE",
+        help="nyu_depth_v2_labeled.mat: write its 1,449 images in this layout first (needs h5py)",
+    )
     parser.add_argument("--seed", type=flags.number(int, 0), default=0, help="of the subset and the mask")
     parser.add_argument("--overwrite", action="store_true", help="write anew what is there already")
     parser.add_argument("--check", action="store_true", help="check the data folder; write nothing")
@@ -222,7 +232,14 @@ def parser() -> cli.Parser:
 def nyud2(argv: Sequence[str]) -> int:
     """Run `prepare.py nyud2` and return its exit code."""
     args = parser().parse_args(argv)
+    folder = args.data_dir or cli.ROOT / "data" / ("nyud2-labelled" if args.labelled else "nyud2")
     start_logging(None)
-    written = prepare(args.data_dir, args.seed, read_standin(args.data_dir), overwrite=args.overwrite)
-    print(f"{args.data_dir}: {', '.join(written)} written" if written else f"{args.data_dir}: all is there")
+    if args.labelled:
+        if (folder / TRAIN_CSV).is_file() and not args.overwrite:
+            raise UserError(
+                f"{folder / TRAIN_CSV}: is there already; leave --labelled out, or add --overwrite"
+            )
+        write_layout(args.labelled, folder)
+    written = prepare(folder, args.seed, read_standin(folder), overwrite=args.overwrite)
+    print(f"{folder}: {', '.join(written)} written" if written else f"{folder}: all is there")
     return 0

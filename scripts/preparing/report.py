@@ -39,8 +39,8 @@ class Report:
     `paper` holds the published facts; it is empty for a stand-in, which is held to itself alone.
     """
 
-    def __init__(self, paper: Mapping[str, Any]) -> None:
-        self.paper, self.checks = paper, 0
+    def __init__(self, paper: Mapping[str, Any], group: str | None = None) -> None:
+        self.paper, self.group, self.checks = paper, group, 0  # group: the column of persons, if one is named
         self.faults: list[str] = []
 
     def fine(self, what: str) -> None:

@@ -38,11 +38,11 @@ class Rows(NamedTuple):
     paths: list[str]
 
 
-def balanced_split(ages: Sequence[int], cap: int, seed: int = SEED) -> list[str]:
+def balanced_split(ages: Sequence[int], cap: int, seed: int = SEED, share: int = 3) -> list[str]:
     """Draw the split of each row, "train", "val" or "test"; validation and test are balanced over ages.
 
     For each age 0 to 120 in turn, its rows are shuffled, all ages from one random stream; the first
-    n = min(rows // 3, cap) are for validation, the next n for testing, the rest for training. A row of
+    n = min(rows // share, cap) are for validation, the next n for testing, the rest for training. A row of
     another age is for training, as in the published code. The order of the rows matters.
     """
     rows_of: dict[int, list[int]] = defaultdict(list)
@@ -53,7 +53,7 @@ def balanced_split(ages: Sequence[int], cap: int, seed: int = SEED) -> list[str]
     for age in range(OLDEST + 1):
         rows = rows_of[age]
         stream.shuffle(rows)
-        n = min(len(rows) // 3, cap)
+        n = min(len(rows) // share, cap)
         for row in rows[:n]:
             split[row] = "val"
         for row in rows[n : 2 * n]:
