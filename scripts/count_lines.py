@@ -25,7 +25,7 @@ from common import cli
 from common.errors import UserError
 from common.files import write_atomically
 
-CORE = ("common", "agedb-dir", "imdb-wiki-dir", "sts-b-dir", "nyud2-dir")
+CORE = ("common", "agedb-dir", "imdb-wiki-dir", "sts-b-dir", "nyud2-dir", "tabular-dir")
 SOURCE = (*CORE, "scripts", "benchmarks")
 # Training and evaluation of the four data sets: neither the resampling baselines nor methods of later papers.
 PAPER_METHODS = ("__init__", "criterion", "kernel", "reweight", "rrt", "smoothing")

@@ -10,7 +10,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"  # reference material beside the checkout; a user does not have it
-for folder in ("agedb-dir", "imdb-wiki-dir", "sts-b-dir", "nyud2-dir", "scripts"):
+for folder in ("agedb-dir", "imdb-wiki-dir", "sts-b-dir", "nyud2-dir", "tabular-dir", "scripts"):
     sys.path.insert(0, str(ROOT / folder))
 
 # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that.

@@ -1,0 +1,106 @@
+"""Start the runs of a sweep as forks of this process, which imports what they need once.
+
+A run on a small table takes less time than its imports. A fork calls the `main` of the script that `Local`
+would start, with the same arguments, threads, folder and log, and writes the same to the byte. It sees no GPU.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import torch
+from reproducing.launch import Job, die_with
+from reproducing.recipes import Cell
+from torch.utils import tensorboard  # noqa: F401 - seconds to import, and every run needs it
+
+from common import cli
+
+
+class Fork:
+    """A run in a child of this process (a `Job`)."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.code = os.waitstatus_to_exitcode(status) if pid else None
+        return self.code
+
+    def terminate(self) -> None:
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+class Forks:
+    """Starts runs as forks of this process (a `Launcher`)."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.threads = max(1, (os.cpu_count() or 1) // slots)
+        self.scripts: dict[str, ModuleType] = {}
+
+    def start(self, cell: Cell) -> Job:
+        script, *argv = cell.command()
+        if script not in self.scripts:
+            self.scripts[script] = imported(script)
+        cell.log.parent.mkdir(parents=True, exist_ok=True)
+        sys.stdout.flush()
+        parent = os.getpid()
+        pid = os.fork()
+        if not pid:
+            run(self.scripts[script], script, argv, cell.log, self.threads, parent)
+        return Fork(pid)
+
+    def close(self) -> None:
+        self.scripts.clear()
+
+
+def imported(script: str) -> ModuleType:
+    """Return a script of the repository as a module, which loads all that it imports."""
+    spec = importlib.util.spec_from_file_location(script.replace("/", "."), cli.ROOT / script)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(module: ModuleType, script: str, argv: list[str], log: Path, threads: int, parent: int) -> NoReturn:
+    """Turn this fork into the run of a script, as a process of its own would be, and end with its exit code."""
+    code = 1
+    try:
+        os.setsid()
+        die_with(parent)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        for stream, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, opened(log)), (2, 1)):
+            os.dup2(file, stream)
+        os.chdir(cli.ROOT)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        torch.set_num_threads(threads)
+        code = cli.run_command(script, lambda: module.main(argv))
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def opened(log: Path) -> int:
+    """Return the descriptor of a log that is appended to."""
+    return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
