@@ -1,11 +1,13 @@
 """Start the runs of a sweep as forks of this process, which imports what they need once.
 
 A run on a small table takes less time than its imports. A fork calls the `main` of the script that `Local`
-would start, with the same arguments, threads, folder and log, and writes the same to the byte. It sees no GPU.
+would start, with the same arguments, folder and log, and writes the same to the byte. It has one thread, as
+`Local` gives where there are as many jobs as cores, and sees no GPU.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import signal
@@ -17,9 +19,17 @@ from typing import NoReturn
 import torch
 from reproducing.launch import Job, die_with
 from reproducing.recipes import Cell
-from torch.utils import tensorboard  # noqa: F401 - seconds to import, and every run needs it
 
 from common import cli
+
+# What a run imports only when it needs it, each a second or more.
+LATE = (
+    "sklearn.ensemble",
+    "sklearn.impute",
+    "sklearn.preprocessing",
+    "torch._dynamo",
+    "torch.utils.tensorboard",
+)
 
 
 class Fork:
@@ -51,7 +61,6 @@ class Forks:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.threads = max(1, (os.cpu_count() or 1) // slots)
         self.scripts: dict[str, ModuleType] = {}
 
     def start(self, cell: Cell) -> Job:
@@ -63,7 +72,7 @@ class Forks:
         parent = os.getpid()
         pid = os.fork()
         if not pid:
-            run(self.scripts[script], script, argv, cell.log, self.threads, parent)
+            run(self.scripts[script], script, argv, cell.log, parent)
         return Fork(pid)
 
     def close(self) -> None:
@@ -71,7 +80,9 @@ class Forks:
 
 
 def imported(script: str) -> ModuleType:
-    """Return a script of the repository as a module, which loads all that it imports."""
+    """Return a script of the repository as a module, with all that its runs import."""
+    for name in LATE:
+        importlib.import_module(name)
     spec = importlib.util.spec_from_file_location(script.replace("/", "."), cli.ROOT / script)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -79,7 +90,7 @@ def imported(script: str) -> ModuleType:
     return module
 
 
-def run(module: ModuleType, script: str, argv: list[str], log: Path, threads: int, parent: int) -> NoReturn:
+def run(module: ModuleType, script: str, argv: list[str], log: Path, parent: int) -> NoReturn:
     """Turn this fork into the run of a script, as a process of its own would be, and end with its exit code."""
     code = 1
     try:
@@ -91,7 +102,7 @@ def run(module: ModuleType, script: str, argv: list[str], log: Path, threads: in
             os.dup2(file, stream)
         os.chdir(cli.ROOT)
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1)  # small matrices gain nothing by a second
         code = cli.run_command(script, lambda: module.main(argv))
     except BaseException:
         sys.excepthook(*sys.exc_info())
