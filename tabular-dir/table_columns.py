@@ -13,6 +13,7 @@ import pandas as pd
 
 from common.errors import UserError
 
+FIRST_LINE = 2  # the line of the file that the first row, row 0, stands in
 MOST_CATEGORIES = 255  # of one column; more are a key or a text
 
 
@@ -29,24 +30,17 @@ def read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"--csv {path}: is no table ({error}); a line of names comes first") from error
 
 
-def line(row: int) -> int:
-    """Return the line of the file in which a row stands."""
-    return row + 2
-
-
 def numbers_of(table: pd.DataFrame, column: str, path: Path, hint: str) -> np.ndarray:
     """Return a column as float64, missing values as NaN; raises UserError, with the line, for anything else."""
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
-    text = np.flatnonzero(np.isnan(values) & table[column].notna().to_numpy())
-    if len(text):
-        row = int(text[0])
+    text = np.isnan(values) & table[column].notna().to_numpy()
+    for row in table.index[text]:
         raise UserError(
-            f"{path}, line {line(row)}: {column} {table[column].iloc[row]!r} is no number; {hint}"
+            f"{path}, line {row + FIRST_LINE}: {column} {table[column][row]!r} is no number; {hint}"
         )
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
+    for row in table.index[np.isinf(values)]:
         raise UserError(
-            f"{path}, line {line(int(infinite[0]))}: {column} is infinite; correct it or leave it empty"
+            f"{path}, line {row + FIRST_LINE}: {column} is infinite; correct it or leave it empty"
         )
     return values
 
@@ -102,11 +96,12 @@ def fit_columns(table: pd.DataFrame, train: np.ndarray, categories: Sequence[str
     if not len(table.columns):
         raise UserError(f"{path}: has no column beside the target")
     rows = table.iloc[train]
-    numeric = tuple(c for c in table if c not in categories and is_numeric(rows[c]))
-    others = [column for column in table if column not in numeric]
+    names = list(map(str, table))
+    numeric = tuple(c for c in names if c not in categories and is_numeric(rows[c]))
+    others = [column for column in names if column not in numeric]
     for column in others:
         check_categories(rows[column], path)
-    found = {}
+    found: dict[str, list[str]] = {}
     if others:
         encoder = OneHotEncoder(sparse_output=False).fit(rows[others].fillna("").to_numpy(str))
         found = {c: list(map(str, known)) for c, known in zip(others, encoder.categories_, strict=True)}
@@ -118,7 +113,7 @@ def fit_columns(table: pd.DataFrame, train: np.ndarray, categories: Sequence[str
         warnings.simplefilter("ignore")  # a column without any value is filled with 0
         imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numbers)
     scaler = StandardScaler().fit(imputer.transform(numbers))
-    flagged = np.isnan(numbers).any(axis=0)
+    flagged: np.ndarray = np.isnan(numbers).any(axis=0)
     return Columns(numeric, imputer.statistics_, scaler.mean_, scaler.scale_, flagged, found)
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from table_columns import line
+from table_columns import FIRST_LINE
 
 from common.bins import Bins
 from common.errors import UserError
@@ -82,7 +82,7 @@ def read_splits(column: pd.Series, path: Path) -> np.ndarray:
     if len(unknown):
         row = int(unknown[0])
         raise UserError(
-            f"{path}, line {line(row)}: {column.name} {splits[row]!r} is none of {', '.join(SPLITS)}"
+            f"{path}, line {row + FIRST_LINE}: {column.name} '{splits[row]}' is none of {', '.join(SPLITS)}"
         )
     for name in SPLITS:
         if name not in splits:
@@ -127,7 +127,7 @@ def check_groups(groups: pd.Series, splits: np.ndarray, path: Path) -> None:
     if len(other):
         row = int(other[0])
         raise UserError(
-            f"{path}, line {line(row)}: {groups.name} {groups.iloc[row]!r} stands in {first.iloc[row]} and in "
+            f"{path}, line {row + FIRST_LINE}: {groups.name} {groups.iloc[row]!r} stands in {first.iloc[row]} and in "
             f"{splits[row]}; give its rows one split, or --split balanced makes splits that keep them together"
         )
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from table_columns import Columns, equal_columns, fit_columns, line, numbers_of, read_table
-from table_split import TableSplit, check_groups, label_bins, make_splits, read_splits, shots_by_share
+from table_columns import FIRST_LINE, Columns, equal_columns, fit_columns, numbers_of, read_table
+from table_split import SPLITS, TableSplit, check_groups, label_bins, make_splits, read_splits, shots_by_share
 from torch import nn
 
 from common.bins import Bins
@@ -107,22 +107,21 @@ def load(settings: Settings) -> Data:
     table = checked_columns(read_table(path) if own.csv else None, own, path)
     labels = labels_of(table, own.target, path)
     splits = splits_of(table, labels, settings, path)
-    train = np.flatnonzero(splits == "train")
-    bins = label_bins(labels[train], own.bin_width, own.bins)
-    mean, scale = float(labels[train].mean()), float(labels[train].std())
+    fitted = np.flatnonzero(splits == "train")
+    bins = label_bins(labels[fitted], own.bin_width, own.bins)
+    mean, scale = float(labels[fitted].mean()), float(labels[fitted].std())
     table = table.drop(columns={own.target, own.group, own.split, *own.ignore} & {*table})
-    warn_of_copies(table.iloc[train], (labels[train] - mean) / scale, own.target)
-    columns = fit_columns(table, train, own.categories, path)
+    warn_of_copies(table.iloc[fitted], (labels[fitted] - mean) / scale, own.target)
+    columns = fit_columns(table, fitted, own.categories, path)
     vectors = columns.vectors(table, path)
-    parts = []
-    for name in ("train", "val", "test"):
-        rows = np.flatnonzero(splits == name)
-        parts.append(
-            TableSplit(vectors[rows], labels[rows].astype(np.float32), len(columns.numbers), line(rows))
-        )
+    rows = {name: np.flatnonzero(splits == name) for name in SPLITS}
+    train, val, test = (
+        TableSplit(vectors[r], labels[r].astype(np.float32), len(columns.numbers), r + FIRST_LINE)
+        for r in rows.values()
+    )
     arrays = [array.tobytes() for array in columns.arrays().values()]
     return Data(
-        *parts, bins, shots_of(own, bins, parts[0].labels), name=path.stem, target=(mean, scale),
+        train, val, test, bins, shots_of(own, bins, train.labels), name=path.stem, target=(mean, scale),
         tied={"fit of its training rows": digest(arrays)}, extra=columns,
     )  # fmt: skip
 
@@ -136,7 +135,9 @@ def checked_columns(table: pd.DataFrame | None, own: TableFlags, path: Path) -> 
     for option, columns in named.items():
         for column in columns:
             if column not in table:
-                raise UserError(f"{option} {column}: {path} has no such column; it has {', '.join(table)}")
+                raise UserError(
+                    f"{option} {column}: {path} has no such column; it has {', '.join(map(str, table))}"
+                )
     return table
 
 
@@ -145,7 +146,7 @@ def labels_of(table: pd.DataFrame, target: str, path: Path) -> np.ndarray:
     labels = numbers_of(table, target, path, "each label must be one")
     missing = np.flatnonzero(np.isnan(labels))
     if len(missing):
-        raise UserError(f"{path}, line {line(int(missing[0]))}: {target} is missing; remove the line")
+        raise UserError(f"{path}, line {missing[0] + FIRST_LINE}: {target} is missing; remove the line")
     return labels
 
 
@@ -163,9 +164,10 @@ def splits_of(table: pd.DataFrame, labels: np.ndarray, settings: Settings, path:
         raise UserError(f"{path}: has no column {own.split}; --split balanced or --split random makes splits")
     if own.group:
         check_groups(table[own.group], splits, path)
-    if np.ptp(labels[splits == "train"]) == 0:
+    trained = labels[splits == "train"]
+    if np.ptp(trained) == 0:
         raise UserError(
-            f"{path}: every training row has the {own.target} {labels[0]:g}; there is nothing to learn"
+            f"{path}: every training row has the {own.target} {trained[0]:g}, so nothing can be learned"
         )
     return splits
 
@@ -189,7 +191,7 @@ def made_splits(table: pd.DataFrame, labels: np.ndarray, settings: Settings, pat
     groups = table[own.group].fillna("").to_numpy(str) if own.group else np.arange(len(table))
     splits = make_splits(labels, bins, groups, own.split_seed)
     if folder.is_dir() and not running.evaluate:
-        frame = pd.DataFrame({"line": line(np.arange(len(table))), "split": splits})
+        frame = pd.DataFrame({"line": np.arange(len(table)) + FIRST_LINE, "split": splits})
         write_atomically(kept, frame.to_csv(index=False))
     return splits
 

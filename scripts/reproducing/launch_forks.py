@@ -100,6 +100,7 @@ def run(module: ModuleType, script: str, argv: list[str], log: Path, parent: int
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         for stream, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, opened(log)), (2, 1)):
             os.dup2(file, stream)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
         os.chdir(cli.ROOT)
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         torch.set_num_threads(1)  # small matrices gain nothing by a second
