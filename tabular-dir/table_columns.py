@@ -113,7 +113,7 @@ def fit_columns(table: pd.DataFrame, train: np.ndarray, categories: Sequence[str
         warnings.simplefilter("ignore")  # a column without any value is filled with 0
         imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numbers)
     scaler = StandardScaler().fit(imputer.transform(numbers))
-    flagged: np.ndarray = np.isnan(numbers).any(axis=0)
+    flagged = np.asarray(np.isnan(numbers).any(axis=0))
     return Columns(numeric, imputer.statistics_, scaler.mean_, scaler.scale_, flagged, found)
 
 
