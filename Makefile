@@ -13,7 +13,7 @@ test: .venv/ready
 	$(PYTEST)
 
 # Each data set's folder by itself, as each has a train.py; so has each folder behind a script.
-FOLDERS = agedb-dir imdb-wiki-dir utkface-dir sts-b-dir nyud2-dir
+FOLDERS = $(wildcard *-dir)
 types: .venv/ready
 	$(BIN)/mypy common
 	MYPYPATH=scripts $(BIN)/mypy --explicit-package-bases scripts

@@ -168,6 +168,7 @@ class Shots:
     counts: np.ndarray  # training samples in each bin, int64 (bins.num,)
     many_above: float
     few_below: float
+    rule: str | None = None  # in words, where the thresholds follow from the counts
 
     def of(self, labels: np.ndarray) -> np.ndarray:
         """Return the shot of each label: an array of "many", "medium" and "few", shaped as `labels`."""

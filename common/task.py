@@ -139,6 +139,7 @@ class Data:
     standin: str | None = None  # what stands in for the real data, in words; None on real data
     name: str | None = None  # of a user's own data; None: the task's
     relevance: Relevance | None = None  # by training labels; None: by those of `train` as it is loaded
+    target: tuple[float, float] | None = None  # (target_mean, target_scale), where the data say them
     extra: Any = None  # what only the task's own `build` reads (a vocabulary, word vectors)
 
 
@@ -192,7 +193,8 @@ class Task:
     clip_counts: tuple[int, int] | None = None  # of `inverse`
     head: Callable[[int], torch.nn.Module] = linear_head
     retrained: tuple[str, ...] = ()  # parts of the encoder that RRT trains anew with the head
-    target_scale: float = 1.0  # the regressor learns label / target_scale
+    target_mean: float = 0.0  # the regressor learns (label - target_mean) / target_scale
+    target_scale: float = 1.0
     focal_beta: float = 0.2
     adam_weight_decay: float | None = None  # None: --weight_decay, as with SGD
     select: Callable[[Settings], str] = lambda settings: (
@@ -207,6 +209,14 @@ class Task:
     model_name: Callable[[Settings], str] | None = None  # `model` of a checkpoint; None: the task's name
     epoch_offset: int = 0  # a published checkpoint of epoch e has seen e + this many epochs
     published: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # more keys of a checkpoint
+
+    def learned(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return labels as the regressor learns them."""
+        return (labels - self.target_mean) / self.target_scale
+
+    def in_label_units(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return what the regressor has learned in label units."""
+        return outputs * self.target_scale + self.target_mean
 
 
 def task_names() -> list[str]:

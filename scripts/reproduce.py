@@ -56,9 +56,10 @@ def parser() -> cli.Parser:
     )
     parser.add_argument(
         "--launcher",
-        choices=("local", "ray"),
+        choices=("local", "fork", "ray"),
         default="local",
-        help="run here, or on a Ray cluster (RAY_ADDRESS) that sees this folder",
+        help="run here; or as forks of one process without a GPU, for runs that are shorter than their imports; "
+        "or on a Ray cluster (RAY_ADDRESS) that sees this folder",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     return parser
@@ -125,6 +126,10 @@ def launcher(name: str, jobs: int) -> Launcher:
     """Return the launcher of this name."""
     if name == "local":
         return Local(jobs)
+    if name == "fork":
+        from reproducing.launch_forks import Forks  # loads torch
+
+        return Forks(jobs)
     from reproducing.launch_ray import OnRay  # optional
 
     return OnRay(jobs)

@@ -10,8 +10,8 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"  # reference material beside the checkout; a user does not have it
-for folder in ("agedb-dir", "imdb-wiki-dir", "utkface-dir", "sts-b-dir", "nyud2-dir", "scripts"):
-    sys.path.insert(0, str(ROOT / folder))
+for folder in (*sorted(ROOT.glob("*-dir")), ROOT / "scripts"):
+    sys.path.insert(0, str(folder))
 
 # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -122,7 +122,7 @@ class BalancedMse(Method):
     def losses(self, seen: Seen) -> Mapping[str, torch.Tensor]:
         """Return the mean loss of the batch's samples, or of its pixels from the first bucket on."""
         outputs, labels, _ = seen.known()
-        preds, kind = outputs * self.task.target_scale, self.flags.balanced_mse
+        preds, kind = self.task.in_label_units(outputs), self.flags.balanced_mse
         if seen.batch.targets.dim() > 2:
             counted = self.bins.index(labels) >= self.first
             preds, labels = preds[counted], labels[counted]

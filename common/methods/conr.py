@@ -125,12 +125,11 @@ class ConR(Method):
 
     def rows(self, seen: Seen) -> Rows:
         """Return the rows of the two further views, or one for each image of depth maps."""
-        scale = self.task.target_scale
         if seen.extra is None:  # as published, maps before FDS and predictions after it
-            return rows_of(seen, seen.raw, predictions_of(seen, seen.features, scale))
+            return rows_of(seen, seen.raw, predictions_of(seen, seen.features, self.task))
         labels, weights = seen.batch.targets, seen.batch.weights
         weights = None if weights is None else weights.repeat(VIEWS, 1)
-        return Rows(seen.extra, labels.repeat(VIEWS, 1), predictions_of(seen, seen.extra, scale), weights)
+        return Rows(seen.extra, labels.repeat(VIEWS, 1), predictions_of(seen, seen.extra, self.task), weights)
 
 
 def conr_loss(

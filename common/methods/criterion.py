@@ -54,7 +54,7 @@ class Criterion(Method):
     def losses(self, seen: Seen) -> Mapping[str, torch.Tensor]:
         """Return the mean loss over what is known of the batch."""
         outputs, targets, weights = seen.known()
-        return {self.flags.loss: self.criterion(outputs, targets / self.task.target_scale, weights=weights)}
+        return {self.flags.loss: self.criterion(outputs, self.task.learned(targets), weights=weights)}
 
 
 def make_criterion(loss: str, huber_beta: float, focal_beta: float) -> Callable[..., torch.Tensor]:

@@ -111,7 +111,7 @@ class DistLoss(Method):
     def build(self, dim: int, data: Data) -> None:
         """Keep the pseudo-labels with the model; they follow from the data, so no checkpoint holds them."""
         pseudo = torch.as_tensor(getattr(self, "labels_wanted", np.zeros(1)), dtype=torch.float32)
-        self.register_buffer("pseudo", pseudo[:, None] / self.task.target_scale, persistent=False)
+        self.register_buffer("pseudo", self.task.learned(pseudo[:, None]), persistent=False)
         chosen = self.settings[CriterionFlags]
         self.criterion = make_criterion(chosen.loss, chosen.huber_beta, self.task.focal_beta)
 

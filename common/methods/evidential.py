@@ -32,12 +32,14 @@ class EvidentialFlags:
 class EvidentialHead(Head):
     """Features to gamma, nu > 0, alpha > 1 and beta > 0, each from an output of its own; softplus keeps the bounds.
 
-    Outputs are in units of label / `target_scale`.
+    Outputs are in units of (label - `target_mean`) / `target_scale`.
     """
 
-    def __init__(self, make: Callable[[int], nn.Module], dim: int, target_scale: float) -> None:
+    def __init__(
+        self, make: Callable[[int], nn.Module], dim: int, target_scale: float, target_mean: float = 0.0
+    ) -> None:
         super().__init__()
-        self.outputs, self.target_scale = Outputs(make, dim, 4), target_scale
+        self.outputs, self.target_scale, self.target_mean = Outputs(make, dim, 4), target_scale, target_mean
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         gamma, *rest = self.outputs(features).split(1, dim=1)
@@ -48,9 +50,10 @@ class EvidentialHead(Head):
         """Return gamma and the Student-t of a label: 2 alpha degrees, scale^2 = beta (1 + nu) / (nu alpha)."""
         gamma, nu, alpha, beta = self(features).float().split(1, dim=1)
         unit = self.target_scale
+        mean = gamma * unit + self.target_mean
         scale = (beta * (1 + nu) / (nu * alpha)).sqrt() * unit
         parameters = {"nig_nu": nu, "nig_alpha": alpha, "nig_beta": beta * unit**2}
-        return Prediction(gamma * unit, StudentT(2 * alpha, gamma * unit, scale), parameters)
+        return Prediction(mean, StudentT(2 * alpha, mean, scale), parameters)
 
 
 class Evidential(Method):
@@ -81,13 +84,13 @@ class Evidential(Method):
 
     def head(self, dim: int) -> EvidentialHead:
         """Return the head, whose outputs are made as those of the data set."""
-        return EvidentialHead(self.task.head, dim, self.task.target_scale)
+        return EvidentialHead(self.task.head, dim, self.task.target_scale, self.task.target_mean)
 
     def losses(self, seen: Seen) -> Mapping[str, torch.Tensor]:
         """Return the loss over what is known of the batch."""
         (gamma, nu, alpha, beta), targets, weights = known_outputs(seen)
         loss = nig_loss(
-            targets / self.task.target_scale, gamma, nu, alpha, beta,
+            self.task.learned(targets), gamma, nu, alpha, beta,
             self.flags.evidential_coefficient, weights=weights,
         )  # fmt: skip
         return {self.name(): loss}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from common.method import Seen
-from common.task import Batch
+from common.task import Batch, Task
 
 
 class Rows(NamedTuple):
@@ -39,10 +39,10 @@ def rows_of(seen: Seen, features: torch.Tensor, predictions: torch.Tensor | None
 
 
 @torch.no_grad()
-def predictions_of(seen: Seen, features: torch.Tensor, target_scale: float) -> torch.Tensor:
+def predictions_of(seen: Seen, features: torch.Tensor, task: Task) -> torch.Tensor:
     """Return what the head predicts from features, in label units, without gradient."""
     assert seen.head is not None
-    return seen.head(features).float() * target_scale
+    return task.in_label_units(seen.head(features).float())
 
 
 def unit_rows(features: torch.Tensor) -> torch.Tensor:

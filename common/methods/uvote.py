@@ -65,7 +65,7 @@ class UvoteFlags:
 
 
 class UvoteHead(Head):
-    """Features to the means of all branches, then their log-scales, in units of label / `target_scale`."""
+    """Features to the means of all branches, then their log-scales, in units of a label that the regressor learns."""
 
     log_scales: Callable[[torch.Tensor], torch.Tensor]
 
@@ -75,9 +75,11 @@ class UvoteHead(Head):
         log_scales: Callable[[torch.Tensor], torch.Tensor],
         target_scale: float,
         answer: str,
+        target_mean: float = 0.0,
     ) -> None:
         super().__init__()
-        self.means, self.target_scale, self.answer = means, target_scale, answer
+        self.means, self.answer = means, answer
+        self.target_scale, self.target_mean = target_scale, target_mean
         self.__dict__["log_scales"] = log_scales  # a module of the method, which trains at a rate of its own
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -86,7 +88,8 @@ class UvoteHead(Head):
     def predict(self, features: torch.Tensor) -> Prediction:
         """Return the Laplace distribution of the answer; mean and log-scale of each branch are columns."""
         means, log_scales = self(features).float().chunk(2, dim=1)
-        means, log_scales = means * self.target_scale, log_scales + math.log(self.target_scale)
+        means = means * self.target_scale + self.target_mean
+        log_scales = log_scales + math.log(self.target_scale)
         mean, log_scale = (
             value.unsqueeze(1) for value in combine(means.unbind(1), log_scales.unbind(1), self.answer)
         )
@@ -188,8 +191,9 @@ class Uvote(Method):
         """Return the head; the log-scales are made in `build`, as parameters of the method."""
         means = Outputs(self.task.head, dim, self.flags.uvote_branches)
         return UvoteHead(
-            means, lambda features: self.scales(features), self.task.target_scale, self.flags.uvote_answer
-        )
+            means, lambda features: self.scales(features), self.task.target_scale, self.flags.uvote_answer,
+            self.task.target_mean,
+        )  # fmt: skip
 
     def build(self, dim: int, data: Data) -> None:
         """Make the log-scales of all branches."""
@@ -202,7 +206,7 @@ class Uvote(Method):
         means, log_scales = outputs[: own.uvote_branches], outputs[own.uvote_branches :]
         weights = [None] * len(means) if self.weights is None else list(self.weights(targets))
         losses = branch_losses(
-            means, log_scales, targets / self.task.target_scale, weights,
+            means, log_scales, self.task.learned(targets), weights,
             curriculum(own.uvote_curriculum, seen.epoch, self.epochs), clamp_high=own.uvote_clamp_high,
         )  # fmt: skip
         return {f"{self.name()}_{number}": loss for number, loss in enumerate(losses)}

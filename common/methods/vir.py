@@ -58,15 +58,19 @@ class VirFlags:
 
 
 class VirHead(Head):
-    """Means or samples `(n, C)` to gamma, pseudo-count n >= 2 and beta > 0, in units of label / `target_scale`."""
+    """Means or samples `(n, C)` to gamma, pseudo-count n >= 2 and beta > 0, of labels as the regressor learns them."""
 
     mean_of: Callable[[torch.Tensor], torch.Tensor]
 
     def __init__(
-        self, dim: int, mean_of: Callable[[torch.Tensor], torch.Tensor], target_scale: float = 1.0
+        self,
+        dim: int,
+        mean_of: Callable[[torch.Tensor], torch.Tensor],
+        target_scale: float = 1.0,
+        target_mean: float = 0.0,
     ) -> None:
         super().__init__()
-        self.linear, self.target_scale = nn.Linear(dim, 3), target_scale
+        self.linear, self.target_scale, self.target_mean = nn.Linear(dim, 3), target_scale, target_mean
         self.__dict__["mean_of"] = mean_of  # of the encoder's features; a part of the method
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
@@ -82,7 +86,8 @@ class VirHead(Head):
         unit = self.target_scale
         std = (beta / ((alpha - 1) * nu)).sqrt() * unit
         parameters = {"nig_nu": nu, "nig_alpha": alpha, "nig_beta": beta * unit**2}
-        return Prediction(gamma * unit, Normal(gamma * unit, std), parameters)
+        mean = gamma * unit + self.target_mean
+        return Prediction(mean, Normal(mean, std), parameters)
 
 
 def nig_parameters(
@@ -155,7 +160,8 @@ class Vir(Method):
 
     def head(self, dim: int) -> VirHead:
         """Return the head, which predicts from the means of the features."""
-        return VirHead(dim, lambda raw: self.gaussian(raw)[:, :dim], self.task.target_scale)
+        task = self.task
+        return VirHead(dim, lambda raw: self.gaussian(raw)[:, :dim], task.target_scale, task.target_mean)
 
     def build(self, dim: int, data: Data) -> None:
         """Make the statistics, one bucket for each bin of the data's buckets."""
@@ -188,7 +194,7 @@ class Vir(Method):
         """Return the loss of the batch."""
         outputs, targets, weights = known_outputs(seen)
         parameters = nig_parameters(outputs, weights)
-        loss = nig_loss(targets / self.task.target_scale, *parameters, self.flags.vir_coefficient)
+        loss = nig_loss(self.task.learned(targets), *parameters, self.flags.vir_coefficient)
         return {self.name(): loss}
 
     def end_of_epoch(self, epoch: int, passes: Passes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,11 @@ def named(task: Task, settings: Settings, methods: Sequence[Method]) -> str:
     return task.run_name(settings, "".join(method.run_name() for method in methods))
 
 
-def run(task: Task, settings: Settings) -> int:
-    """Train and test, or with `--evaluate` only test; return the exit code."""
+def run(task: Task, settings: Settings, train: Callable[..., int] | None = None) -> int:
+    """Train and test, or with `--evaluate` only test; return the exit code.
+
+    `train` takes the place of `train_and_test` for a model that is no regressor of torch.
+    """
     running = settings[Running]
     methods = choose_methods(task, settings)
     path = running.store_root / named(task, settings, methods)
@@ -99,7 +102,7 @@ def run(task: Task, settings: Settings) -> int:
             data=digest_of(task, settings), length=task.length,
         )  # fmt: skip
         with contextlib.closing(directory):
-            return train_and_test(task, settings, methods, directory)
+            return (train or train_and_test)(task, settings, methods, directory)
     finally:
         stop_logging()
 
@@ -215,6 +218,7 @@ def report(result: dict[str, Any], task: Task, settings: Settings) -> None:
     standin = f"\n  on a stand-in: {result['standin']}" if "standin" in result else ""
     epoch = "" if result["epoch"] is None else f" (epoch {result['epoch'] + task.epoch_offset})"
     selected = "\n  selected on the test set, as the paper did" if "selected_on" in result else ""
+    selected += f"\n  shots: {result['shots_by']}" if "shots_by" in result else ""
     table = "  no head, so no test table"
     if result["shots"]:
         table = shot_text(result["shots"], (*task.table, *more_metrics(result["shots"]["all"], settings)))

@@ -94,7 +94,8 @@ def as_result(
 ) -> dict[str, Any]:
     """Return the content of `metrics.json`.
 
-    `standin` is there only where data stood in, `selected_on` only where it was the test set.
+    `standin` is there only where data stood in, `selected_on` only where it was the test set, `shots_by` only
+    where the thresholds of the shots follow from the data.
     """
     result: dict[str, Any] = {
         "dataset": task.name, "split": "test", "checkpoint": str(checkpoint), "epoch": epoch,
@@ -103,4 +104,6 @@ def as_result(
         result["standin"] = data.standin
     if data.selected_on == "test":
         result["selected_on"] = "test"
+    if data.shots.rule:
+        result["shots_by"] = data.shots.rule
     return result | {"shots": dict(table)}

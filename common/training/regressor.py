@@ -25,7 +25,7 @@ class Regressor(nn.Module):
     3).
 
     `encoder` maps inputs to features `(n, encoder.feature_dim)`, or to maps `(n, encoder.feature_dim, H, W)`.
-    The head learns `label / target_scale`.
+    The head learns `(label - target_mean) / target_scale`.
     """
 
     def __init__(
@@ -34,9 +34,11 @@ class Regressor(nn.Module):
         head: nn.Module | None,
         methods: Sequence[Method] = (),
         target_scale: float = 1.0,
+        target_mean: float = 0.0,
     ) -> None:
         super().__init__()
-        self.encoder, self.head, self.target_scale = encoder, head, target_scale
+        self.encoder, self.head = encoder, head
+        self.target_scale, self.target_mean = target_scale, target_mean
         self.methods = nn.ModuleDict({method.name(): method for method in methods})
         self.needs: Needs = combined_needs(methods)
 
@@ -86,7 +88,7 @@ class Regressor(nn.Module):
         if isinstance(self.head, Head):
             return self.head.predict(features)
         assert self.head is not None
-        return Prediction(self.head(features) * self.target_scale)
+        return Prediction(self.head(features) * self.target_scale + self.target_mean)
 
 
 def at_least_float32(values: torch.Tensor) -> torch.Tensor:
@@ -96,6 +98,10 @@ def at_least_float32(values: torch.Tensor) -> torch.Tensor:
 
 def build_regressor(task: Task, settings: Settings, data: Data, methods: Sequence[Method] = ()) -> Regressor:
     """Build the task's encoder, a head and what the methods bring, in this order."""
+    if data.target is not None:
+        task = replace(task, target_mean=data.target[0], target_scale=data.target[1])
+        for method in methods:
+            method.task = task
     encoder = task.build(settings, data)
     dim = encoder.feature_dim
     assert isinstance(dim, int)
@@ -103,7 +109,7 @@ def build_regressor(task: Task, settings: Settings, data: Data, methods: Sequenc
     head = own[0].head(dim) if own else task.head(dim)
     for method in methods:
         method.build(dim, data)
-    return Regressor(encoder, head, methods, task.target_scale)
+    return Regressor(encoder, head, methods, task.target_scale, task.target_mean)
 
 
 def set_up(regressor: Regressor, task: Task, settings: Settings, data: Data) -> None:

@@ -56,7 +56,8 @@ class FinishedRun:
         """What two runs must share to be in one picture; not the folder, which a copy changes."""
         flags = self.settings.values()
         standin = self.result.get("standin")
-        return self.result["dataset"], flags.get("dataset"), flags.get("target"), standin
+        names = (flags.get(name) for name in ("dataset", "csv", "target"))
+        return self.result["dataset"], *names, standin
 
     def errors(self) -> pd.DataFrame:
         """Return `label`, `n` and `error`, a mean absolute error, for each test sample or bin."""

@@ -52,19 +52,20 @@ def start_child(command: Sequence[str], log: Path, environment: Mapping[str, str
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     parent = os.getpid()
-
-    def die_with_parent() -> None:
-        if LIBC is not None:
-            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # the parent died before the call above
-                os._exit(1)
-
     with log.open("a") as output:
         return subprocess.Popen(
             [sys.executable, *command], cwd=cli.ROOT, env={**os.environ, **environment},
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=lambda: die_with(parent),
         )  # fmt: skip
+
+
+def die_with(parent: int) -> None:
+    """Let this process, a child of `parent`, end when that does."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent died before the call above
+            os._exit(1)
 
 
 def gpus() -> list[str]:

@@ -127,10 +127,28 @@ def read_tables(path: Path = RECIPES) -> dict[str, Table]:
         rows, claims = content.pop("rows", {}), content.pop("claims", {})
         tables = [
             _table(key, scale, {**table, **values}, rows, claims)
-            for key, table in content.items()
+            for key, table in _tables(content)
             for scale, values in _scales(content, table).items()
         ]
     return {table.name: table for table in tables}
+
+
+def _tables(content: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the tables; one with `each` once for every name there, with its words in the titles and flags."""
+    for key, table in content.items():
+        if "each" not in table:
+            yield key, table
+        for name, words in table.get("each", {}).items():
+            scales = {
+                scale: {**words, **values, **_filled(values, {"table": name, **words})}
+                for scale, values in table["scales"].items()
+            }
+            yield f"{key}-{name}", {**table, "scales": scales}
+
+
+def _filled(values: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, str]:
+    """Return the title and the flags of a scale with their `$words` filled in."""
+    return {name: Template(values[name]).substitute(words) for name in ("title", "flags")}
 
 
 def _scales(content: Mapping[str, Any], table: dict[str, Any]) -> dict[str, dict[str, Any]]:

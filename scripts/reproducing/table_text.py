@@ -82,6 +82,8 @@ def notes(table: Table, found: Sequence[Number], rows: Results) -> list[str]:
         lines.append(f"**Stand-in, not the real data** ({first['standin']}).")
     if first.get("selected_on") == "test":
         lines.append("The best epoch is chosen on the test set, as in the paper.")
+    if "shots_by" in first:
+        lines.append(f"Shots: {first['shots_by']}.")
     if has_paper(found):
         lines.append("In brackets: ours less the paper's.")
         lines += sources(table, found)
