@@ -208,9 +208,10 @@ def keep_in_memory(splits: Iterable[DepthSplit], resident: str) -> None:
     taken, memory = 0, {}
     for split in sorted(splits, key=len):
         if resident != "off" and len(split):
-            one = split.decoded(split.pairs[0])
-            taken += len(split) * (one.image.nbytes + one.depth.nbytes)
-            split.memory = memory if fits(taken, torch.device("cpu"), resident) else None
+            split.memory = memory
+            taken += len(split) * sum(part.nbytes for part in split.decoded(split.pairs[0]))
+            if not fits(taken, torch.device("cpu"), resident):
+                split.memory = None
 
 
 def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
