@@ -205,7 +205,7 @@ def _moves(draw: Draw) -> list[Move]:
 
 def keep_in_memory(splits: Iterable[DepthSplit], resident: str) -> None:
     """Let splits keep what they decode, the smallest first, as far as memory goes by the sizes of first pairs."""
-    taken, memory = 0, {}
+    taken, memory = 0, dict[tuple[Pair, bool], Decoded]()
     for split in sorted(splits, key=len):
         if resident != "off" and len(split):
             split.memory = memory
