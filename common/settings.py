@@ -51,8 +51,7 @@ class Training:
     tf32: bool = flag(False, "TF32 on a GPU, in place of full float32")
     fast: bool = flag(
         False,
-        "channels-last images and a fused optimiser, which change the last bits (--amp bf16, --tf32 and "
-        "--compile do so too)",
+        "channels-last images, fused optimiser: other last bits (so do --amp bf16, --tf32, --compile)",
         identity=False,
     )
     compile: bool = flag(False, "compile the encoder, which changes the last bits", identity=False)
