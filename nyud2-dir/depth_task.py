@@ -102,9 +102,8 @@ def load(settings: Settings) -> Data:
     sizes, workers = Sizes.of(own.img_size), min(own.workers, os.cpu_count() or 1)
     tested = DepthSplit(test, sizes, workers, tested=True, sixteen_bit=True, mask=mask)
     standin = read_standin(folder)
-    training, statistics = (
-        DepthSplit(pairs, sizes, workers, keep_invalid=own.keep_invalid) for pairs in (train, subset)
-    )
+    invalid = own.keep_invalid
+    training, statistics = (DepthSplit(p, sizes, workers, keep_invalid=invalid) for p in (train, subset))
     val = DepthSplit(held, sizes, workers, tested=True) if held else tested
     keep_in_memory([tested] if evaluate else dict.fromkeys([tested, val, statistics, training]), own.resident)
     return Data(

@@ -131,9 +131,8 @@ def load_faces(
 ) -> dict[str, FaceSplit]:
     """Return the splits "train", "val" and "test" of a CSV whose images lie beside it.
 
-    Only images of the `needed` splits are looked for, checked and cached; the others have labels and no
-    pixels. For `cache` and `bad_images` see `common.images.cache.cached_images`. Raises UserError as that
-    does, where bad images leave too little of a split, and as `common.images.resident` does for `resident`.
+    Only images of the `needed` splits are looked for, checked and cached; the others have no pixels. Raises
+    UserError as `common.images.cache` and `common.images.resident` do, and where too little of a split is left.
     """
     root, kept = table.csv.parent, np.flatnonzero(np.isin(table.split, needed))
     paths = [table.paths[row] for row in kept]
@@ -146,7 +145,7 @@ def load_faces(
     images, bad = cached_images(root, paths, img_size, cache, bad_images=bad_images, workers=workers)
     bad_rows = kept[list(bad)] if bad else ()
     check_sizes(table, f"{table.csv} without its unusable images", bad_rows, needed)
-    kept_there = resident_images(images, resident, device)
+    there = resident_images(images, resident, device)
     place = np.zeros(len(table.paths), np.int64)  # of each row of the CSV among the images
     place[kept] = np.arange(len(kept))
     splits = {}
@@ -154,7 +153,6 @@ def load_faces(
         rows = table.rows(name, bad_rows)
         splits[name] = FaceSplit(
             table.labels[rows], [table.paths[row] for row in rows], root, img_size, place[rows],
-            images if name in needed else None, workers, padding,
-            resident=kept_there if name in needed else None,
+            images if name in needed else None, workers, padding, resident=there if name in needed else None,
         )  # fmt: skip
     return splits
