@@ -43,6 +43,23 @@ class Training:
     patience: int = flag(0, "stop when a check is the worst of the last PATIENCE + 1; 0: never", low=0)
     print_freq: int = flag(10, "steps between looks at the loss", low=1, identity=False)
     pretrained: str = flag("", "checkpoint whose encoder to start from", metavar="CKPT")
+    amp: str = flag(
+        "off",
+        "the encoder's precision; auto: bf16 where the device is fast in it",
+        choices=("auto", "off", "bf16"),
+    )
+    tf32: bool = flag(False, "TF32 on a GPU, in place of full float32")
+    fast: bool = flag(
+        False,
+        "channels-last images, fused optimiser: other last bits (so do --amp bf16, --tf32, --compile)",
+        identity=False,
+    )
+    compile: bool = flag(False, "compile the encoder, which changes the last bits", identity=False)
+
+    @property
+    def reordered(self) -> bool:
+        """Whether sums may be taken in another order than without these flags."""
+        return self.fast or self.compile or self.tf32 or self.amp == "bf16"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from common.images.resident import onto
+
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 EIGENVALUES = (0.2175, 0.0188, 0.0045)  # of ImageNet's colours (Krizhevsky et al., 2012)
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
@@ -27,10 +29,10 @@ def jitter_colours(images: torch.Tensor, seed: int) -> torch.Tensor:
     strength = rng.uniform(-JITTER, JITTER, (n, 3))
 
     def column(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values.astype(np.float32)).to(device).view(n, -1, 1, 1)
+        return onto(torch.from_numpy(values.astype(np.float32)), device).view(n, -1, 1, 1)
 
     images = images + column(shift)
-    share = torch.tensor(GREY, device=device).view(1, 3, 1, 1)
+    share = onto(torch.tensor(GREY), device).view(1, 3, 1, 1)
     for what, amount in zip(order.T, strength.T, strict=True):
         grey = (images * share).sum(1, keepdim=True)
         target = grey * column(what == 2) + grey.mean((2, 3), keepdim=True) * column(what == 1)
@@ -40,5 +42,5 @@ def jitter_colours(images: torch.Tensor, seed: int) -> torch.Tensor:
 
 def normalised(images: torch.Tensor) -> torch.Tensor:
     """Return images with the mean and deviation of ImageNet taken out."""
-    mean, deviation = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (MEAN, DEVIATION))
+    mean, deviation = (onto(torch.tensor(v), images.device).view(1, 3, 1, 1) for v in (MEAN, DEVIATION))
     return (images - mean) / deviation

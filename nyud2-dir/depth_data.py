@@ -22,6 +22,7 @@ from common.datasets import depth as files
 from common.datasets.depth import Pair
 from common.errors import UserError
 from common.images.decode import prefetch
+from common.images.resident import fits, onto
 from common.task import Batch, Draw
 
 log = logging.getLogger("dir")
@@ -53,6 +54,13 @@ class Move(NamedTuple):
     degrees: float
 
 
+class Decoded(NamedTuple):
+    """One image and its depth at their working size, before anything is drawn at random."""
+
+    image: np.ndarray  # uint8 (H, W, 3)
+    depth: np.ndarray  # as stored (h, w)
+
+
 class Sample(NamedTuple):
     """One image on the CPU; `unmeasured` counts pixels that the depth file itself does not know."""
 
@@ -67,7 +75,7 @@ class DepthSplit:
 
     With `tested`, depth stays at 304 x 228, where metrics are computed, else it is half the crop, as the
     outputs are. `sixteen_bit` depth is a test file's. `mask` `(N, 228, 304)` says which pixels are tested.
-    `weights`, float32 `(B,)`, is the loss weight of each of `bins`.
+    `weights`, float32 `(B,)`, is the loss weight of each of `bins`. `memory` keeps what was decoded.
     """
 
     pairs: list[Pair]
@@ -79,6 +87,7 @@ class DepthSplit:
     mask: np.ndarray | None = None
     keep_invalid: bool = False
     weights: np.ndarray | None = None
+    memory: dict[tuple[Pair, bool], Decoded] | None = None
     labels: None = None  # depth is read with its image
     lengths: None = None
     augments: ClassVar[bool] = True
@@ -101,11 +110,11 @@ class DepthSplit:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(max(self.workers, 1)) as decoders:
             read = partial(self._read, augment=augment, decoders=decoders)
             for draw, samples in prefetch(reader, read, draws):
-                pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
+                pixels = onto(torch.from_numpy(np.stack([sample.pixels for sample in samples])), device)
                 depth = np.stack([sample.depth for sample in samples])[:, None]
-                images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous().float() / 255
+                images = pixels.permute(0, 3, 1, 2).contiguous().float() / 255
                 images = jitter_colours(images, draw.seed) if augment else images
-                targets = torch.from_numpy(depth).to(device, non_blocking=True)
+                targets = onto(torch.from_numpy(depth), device)
                 valid = None if np.isfinite(depth).all() else targets.isfinite()
                 weights = None if table is None else table[self.bins.index(targets.nan_to_num())]
                 yield Batch(normalised(images), targets, weights, valid)
@@ -127,25 +136,36 @@ class DepthSplit:
         return list(decoders.map(self._sample, pairs, masks, moves))
 
     def _sample(self, pair: Pair, mask: np.ndarray | None, move: Move | None) -> Sample:
-        image = files.open_image(pair.image, ("RGB", "L", "P", "RGBA"), "a colour image").convert("RGB")
-        depth = (files.open_test_depth if self.sixteen_bit else files.open_train_depth)(pair.depth)
-        if image.size != depth.size:
-            sizes = " and ".join(f"{i.width} x {i.height}" for i in (image, depth))
-            raise UserError(f"{pair.image} and {pair.depth}: differ in size ({sizes}); replace one of them")
-        image = files.shrink(image, Image.Resampling.BILINEAR, self.sizes.short_side)
+        image, depth = map(Image.fromarray, self.decoded(pair))
         if self.tested:
             metres, unmeasured = self._tested(depth, mask)
         else:
-            depth = files.shrink(depth, Image.Resampling.NEAREST, self.sizes.short_side)
             unmeasured = int((np.asarray(depth) == 0).sum())
             metres = self._trained(depth, move)
         image = moved(image, move, order=2)
         pixels = np.asarray(files.centre_crop(image, self.sizes.width, self.sizes.height))
         return Sample(pixels, metres, unmeasured)
 
+    def decoded(self, pair: Pair) -> Decoded:
+        """Return the image and its depth as stored, both at the size from which they are moved and cropped."""
+        kept = {} if self.memory is None else self.memory
+        if (pair, self.tested) not in kept:
+            kept[pair, self.tested] = self._decode(pair)
+        return kept[pair, self.tested]
+
+    def _decode(self, pair: Pair) -> Decoded:
+        image = files.open_image(pair.image, ("RGB", "L", "P", "RGBA"), "a colour image").convert("RGB")
+        depth = (files.open_test_depth if self.sixteen_bit else files.open_train_depth)(pair.depth)
+        if image.size != depth.size:
+            sizes = " and ".join(f"{i.width} x {i.height}" for i in (image, depth))
+            raise UserError(f"{pair.image} and {pair.depth}: differ in size ({sizes}); replace one of them")
+        image = files.shrink(image, Image.Resampling.BILINEAR, self.sizes.short_side)
+        side = files.SHORT_SIDE if self.tested else self.sizes.short_side
+        depth = files.shrink(depth, Image.Resampling.NEAREST, side)
+        return Decoded(np.asarray(image), np.asarray(depth))
+
     def _tested(self, stored: Image.Image, mask: np.ndarray | None) -> tuple[np.ndarray, int]:
-        stored = files.centre_crop(files.shrink(stored, Image.Resampling.NEAREST))
-        metres = files.to_metres(stored, test=self.sixteen_bit)
+        metres = files.to_metres(files.centre_crop(stored), test=self.sixteen_bit)
         asked = np.ones_like(metres, bool) if mask is None else mask.astype(bool)
         known = metres > 0
         return np.where(asked & known, metres, np.float32(np.nan)), int((asked & ~known).sum())
@@ -181,6 +201,17 @@ def _moves(draw: Draw) -> list[Move]:
     n = len(draw.indices)
     flips, degrees = rng.random(n) < 0.5, rng.uniform(-DEGREES, DEGREES, n)
     return [Move(bool(flip), float(angle)) for flip, angle in zip(flips, degrees, strict=True)]
+
+
+def keep_in_memory(splits: Iterable[DepthSplit], resident: str) -> None:
+    """Let splits keep what they decode, the smallest first, as far as memory goes by the sizes of first pairs."""
+    taken, memory = 0, dict[tuple[Pair, bool], Decoded]()
+    for split in sorted(splits, key=len):
+        if resident != "off" and len(split):
+            split.memory = memory
+            taken += len(split) * sum(part.nbytes for part in split.decoded(split.pairs[0]))
+            if not fits(taken, torch.device("cpu"), resident):
+                split.memory = None
 
 
 def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:

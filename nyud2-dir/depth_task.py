@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from depth_data import DepthSplit, Sizes, hold_out, read_counts
+from depth_data import DepthSplit, Sizes, hold_out, keep_in_memory, read_counts
 from depth_metrics import NAMES, DepthMetrics
 from depth_model import IMAGENET, DepthEncoder, depth_head, imagenet_file, load_blocks
 
@@ -17,6 +17,7 @@ from common.datasets import depth as files
 from common.datasets.standin import STANDIN, read_standin
 from common.errors import UserError
 from common.flags import flag
+from common.images.resident import resident_flag
 from common.methods.criterion import CriterionFlags
 from common.methods.smoothing import SmoothingFlags
 from common.settings import Running, Settings, Training
@@ -50,6 +51,7 @@ class DepthFlags:
     keep_invalid: bool = flag(
         False, "train on pixels without a measurement as depth 0, as the published code does"
     )
+    resident: str = resident_flag()
     workers: int = flag(32, "decoding threads (at most the cores)", low=0, identity=False)
     bucket_num: int = flag(100, "FDS: one past the last bucket", low=1)
     bucket_start: int = flag(files.FIRST_BIN, "FDS and LDS: first bucket", low=0)
@@ -100,11 +102,15 @@ def load(settings: Settings) -> Data:
     sizes, workers = Sizes.of(own.img_size), min(own.workers, os.cpu_count() or 1)
     tested = DepthSplit(test, sizes, workers, tested=True, sixteen_bit=True, mask=mask)
     standin = read_standin(folder)
+    invalid = own.keep_invalid
+    training, statistics = (DepthSplit(p, sizes, workers, keep_invalid=invalid) for p in (train, subset))
+    val = DepthSplit(held, sizes, workers, tested=True) if held else tested
+    keep_in_memory([tested] if evaluate else dict.fromkeys([tested, val, statistics, training]), own.resident)
     return Data(
-        train=DepthSplit(train, sizes, workers, keep_invalid=own.keep_invalid),
-        val=DepthSplit(held, sizes, workers, tested=True) if held else tested,
+        train=training,
+        val=val,
         test=tested,
-        statistics=DepthSplit(subset, sizes, workers, keep_invalid=own.keep_invalid) if subset else None,
+        statistics=statistics if subset else None,
         bins=files.DEPTH_BINS,
         buckets=(own.bucket_start, own.bucket_num),
         counts=counts,

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from common.images.resident import onto
+
 PADDING = 16
 
 
@@ -35,8 +37,8 @@ def crop_flip(
     padded = F.pad(images, (padding,) * 4)
     # A view that holds every crop of every image: indexing it copies the wanted ones and nothing else.
     crops = padded.unfold(2, height, 1).unfold(3, width, 1)
-    chosen = crops[torch.arange(len(images), device=device), :, top.to(device), left.to(device)]
-    return torch.where(flip.to(device)[:, None, None, None], chosen.flip(3), chosen)
+    chosen = crops[torch.arange(len(images), device=device), :, onto(top, device), onto(left, device)]
+    return torch.where(onto(flip, device)[:, None, None, None], chosen.flip(3), chosen)
 
 
 GREY = (0.299, 0.587, 0.114)
@@ -50,8 +52,8 @@ def jitter_colours(images: torch.Tensor, seed: int, strength: float) -> torch.Te
     """
     generator = torch.Generator().manual_seed(seed ^ 1)
     amounts = strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1)
-    floats, share = images.float(), torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)
-    for what, amount in zip(("black", "mean", "grey"), amounts.to(images.device), strict=True):
+    floats, share = images.float(), onto(torch.tensor(GREY), images.device).view(1, 3, 1, 1)
+    for what, amount in zip(("black", "mean", "grey"), onto(amounts, images.device), strict=True):
         grey = (floats * share).sum(1, keepdim=True)
         target = {"black": torch.zeros_like(grey), "mean": grey.mean((2, 3), keepdim=True), "grey": grey}[
             what

@@ -22,7 +22,7 @@ class ResampledFaces(FaceSplit):
     """A resampled `FaceSplit`: `labels` are the plan's, `paths` and `rows` those before it.
 
     `spread` is the standard deviation of few-shot pixels, float32 `(3,)`, from 0 to 255. A synthetic image
-    is rounded to 8 bits, as every image is; its noise is the same each time.
+    is rounded to 8 bits, as every image is; its noise is the same each time. Images are mixed on the CPU.
     """
 
     plan: Plan
@@ -53,7 +53,7 @@ def resample_faces(split: FaceSplit, rows: np.ndarray, plan: Callable[[np.ndarra
     features = np.reshape(small, (len(rows), SMALL * SMALL * 3)).astype(np.float32)
     spread = features.reshape(-1, 3).std(0) if len(rows) else np.zeros(3, np.float32)
     made = plan(features)
-    return ResampledFaces(**vars(split) | {"labels": made.labels}, plan=made, spread=spread)
+    return ResampledFaces(**vars(split) | {"labels": made.labels, "resident": None}, plan=made, spread=spread)
 
 
 def _small(split: FaceSplit, rows: np.ndarray) -> Iterator[np.ndarray]:

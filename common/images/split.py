@@ -17,10 +17,13 @@ from common.errors import UserError
 from common.images.augment import PADDING, jitter_colours, normalize, random_crop_flip
 from common.images.cache import cached_images
 from common.images.decode import decode, file_stat, prefetch
+from common.images.resident import resident_images
 from common.task import Batch, Draw
 
 if TYPE_CHECKING:
     from common.methods.resample import Plan
+
+CPU = torch.device("cpu")
 
 
 @dataclass(eq=False)
@@ -29,7 +32,7 @@ class FaceSplit:
 
     `images` is the array of `common.images.cache`; where it is None, `workers` threads decode the files.
     `padding` is that of the random crops, in pixels; `jitter` adds random colours. `weights`, float32 `(N,)`,
-    is for the loss and may be set later.
+    is for the loss and may be set later. `resident` holds `images` on the device, where they fit.
     """
 
     labels: np.ndarray
@@ -42,6 +45,7 @@ class FaceSplit:
     padding: int = PADDING
     weights: np.ndarray | None = None
     jitter: float = 0.0  # of colours, in training
+    resident: torch.Tensor | None = None
     lengths: None = None
     augments: ClassVar[bool] = True
 
@@ -77,7 +81,9 @@ class FaceSplit:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(max(self.workers, 1)) as decoders:
             read = partial(self._read, decoders=decoders, pin=pin)
             for draw, batch in prefetch(reader, read, draws):
-                images = batch.inputs.to(device, non_blocking=True).permute(0, 3, 1, 2)
+                images = batch.inputs.to(device, non_blocking=True)
+                images = images if self.resident is None else self.resident[images]
+                images = images.permute(0, 3, 1, 2)
                 targets = batch.targets.to(device, non_blocking=True)
                 weights = None if batch.weights is None else batch.weights.to(device, non_blocking=True)
                 images = self._augmented(images, draw.seed) if augment else images
@@ -88,14 +94,15 @@ class FaceSplit:
         return jitter_colours(images, seed, self.jitter) if self.jitter else images
 
     def _read(self, draw: Draw, decoders: Executor, pin: bool) -> Batch:
-        """Return the batch on the CPU, its inputs still pixels: uint8 `(n, S, S, 3)`."""
+        """Return the batch on the CPU, its inputs still pixels, uint8 `(n, S, S, 3)`, or rows of `resident`."""
 
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(array).pin_memory() if pin else torch.from_numpy(array)
 
         weights = None if self.weights is None else tensor(_column(self.weights, draw))
-        pixels = self.pixels(draw.indices, decoders)
-        return Batch(tensor(pixels), tensor(_column(self.labels, draw)), weights)
+        resident = self.resident is not None
+        inputs = self.rows[draw.indices] if resident else self.pixels(draw.indices, decoders)
+        return Batch(tensor(inputs), tensor(_column(self.labels, draw)), weights)
 
     def pixels(self, indices: np.ndarray, decoders: Executor) -> np.ndarray:
         """Return the images of these samples, uint8 `(n, S, S, 3)`: from the cache, or decoded by `decoders`."""
@@ -118,13 +125,14 @@ def load_faces(
     bad_images: str = "error",
     workers: int = 4,
     padding: int = PADDING,
+    resident: str = "off",
+    device: torch.device = CPU,
     hint: str = "",
 ) -> dict[str, FaceSplit]:
     """Return the splits "train", "val" and "test" of a CSV whose images lie beside it.
 
-    Only images of the `needed` splits are looked for, checked and cached; the others have labels and no
-    pixels. For `cache` and `bad_images` see `common.images.cache.cached_images`. Raises UserError as that
-    does, and where bad images leave too little of a split.
+    Only images of the `needed` splits are looked for, checked and cached; the others have no pixels. Raises
+    UserError as `common.images.cache` and `common.images.resident` do, and where too little of a split is left.
     """
     root, kept = table.csv.parent, np.flatnonzero(np.isin(table.split, needed))
     paths = [table.paths[row] for row in kept]
@@ -137,6 +145,7 @@ def load_faces(
     images, bad = cached_images(root, paths, img_size, cache, bad_images=bad_images, workers=workers)
     bad_rows = kept[list(bad)] if bad else ()
     check_sizes(table, f"{table.csv} without its unusable images", bad_rows, needed)
+    there = resident_images(images, resident, device)
     place = np.zeros(len(table.paths), np.int64)  # of each row of the CSV among the images
     place[kept] = np.arange(len(kept))
     splits = {}
@@ -144,6 +153,6 @@ def load_faces(
         rows = table.rows(name, bad_rows)
         splits[name] = FaceSplit(
             table.labels[rows], [table.paths[row] for row in rows], root, img_size, place[rows],
-            images if name in needed else None, workers, padding,
+            images if name in needed else None, workers, padding, resident=there if name in needed else None,
         )  # fmt: skip
     return splits

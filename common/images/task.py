@@ -18,6 +18,7 @@ import numpy as np
 import torchvision
 
 from common.bins import Bins
+from common.cli import pick_device
 from common.datasets import faces
 from common.datasets.shots import AGES, FEW_BELOW, MANY_ABOVE, shots_of
 from common.datasets.standin import STANDIN, Standin, read_standin
@@ -25,6 +26,7 @@ from common.errors import UserError
 from common.flags import POSITIVE, flag
 from common.images.augment import PADDING
 from common.images.encoder import ResNetEncoder
+from common.images.resident import resident_flag
 from common.images.split import load_faces
 from common.methods.criterion import CriterionFlags
 from common.relevance import Relevance
@@ -58,6 +60,7 @@ class ImageFlags:
         "resized images: auto (in the data folder, if the disk has room), off, or a folder",
         identity=False,
     )
+    resident: str = resident_flag()
     bad_images: str = flag("error", "what to do with broken files", choices=("error", "skip"))
     target: str = flag("age", "the CSV's column of labels")
     train_labels: Path | None = flag(
@@ -170,7 +173,8 @@ def load_images(
     buckets = choose_buckets(own, bins, bucket_start, int(bins.index(labels).max()))
     splits = load_faces(
         table, needed=needed, img_size=own.img_size, cache=own.cache, bad_images=own.bad_images,
-        workers=min(own.workers, os.cpu_count() or 1), padding=own.padding, hint=hint,
+        workers=min(own.workers, os.cpu_count() or 1), padding=own.padding,
+        resident=own.resident, device=pick_device(running.where), hint=hint,
     )  # fmt: skip
     train = replace(splits["train"], labels=labels, paths=[]) if running.evaluate else splits["train"]
     return Data(

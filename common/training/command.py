@@ -22,6 +22,7 @@ from common.report import shot_text, start_logging, stop_logging
 from common.settings import Running, Settings, Training
 from common.task import Data, Task
 from common.training import checkpoint
+from common.training.compute import check_device, precision, set_up_compute
 from common.training.engine import Run
 from common.training.evaluate import as_result, evaluate
 from common.training.regressor import build_regressor, check_tied, load_model, set_up
@@ -54,12 +55,17 @@ def settings_of(
 
 
 def complete(task: Task, settings: Settings) -> Settings:
-    """Return the settings with what follows from them: the data folder, a random seed, what methods mean."""
+    """Return the settings with what follows from them: the data folder, a random seed, what methods mean.
+
+    `--amp auto` becomes the precision of the device, which is part of the run.
+    """
     running = settings[Running]
     if running.data_dir is None:
         settings = settings.with_(data_dir=cli.ROOT / "data" / task.name)
     if running.seed < 0:
         settings = settings.with_(seed=int(np.random.default_rng().integers(1, 10_001)))
+    if settings[Training].amp == "auto":  # the run is what it means here
+        settings = settings.with_(amp=precision("auto", cli.pick_device(running.where)))
     for method in methods_of(task):
         settings = method.complete(settings, task)
     return task.complete(settings)
@@ -140,6 +146,7 @@ def prepare(task: Task, settings: Settings, methods: Sequence[Method], directory
     device, seed = cli.pick_device(settings[Running].where), settings[Running].seed
     log.info("Run directory %s, seed %d, device %s", directory.path, seed, device)
     warn_of_idle(settings)
+    check_device(settings[Training], device)
     torch.manual_seed(seed)
     data = load(task, settings)
     for method in methods:
@@ -147,6 +154,7 @@ def prepare(task: Task, settings: Settings, methods: Sequence[Method], directory
     log.info("Methods: %s", "; ".join(method.describe() for method in methods))
     regressor = build_regressor(task, settings, data, methods).to(device)
     set_up(regressor, task, settings, data)
+    set_up_compute(regressor, settings[Training])
     return Run(task, settings, data, regressor, directory)
 
 
@@ -174,14 +182,16 @@ def test(training: Run) -> None:
 
 def evaluate_only(task: Task, settings: Settings, methods: Sequence[Method], path: Path) -> int:
     """Print the test table of a checkpoint; no run directory is touched."""
-    content = checkpoint.load(path)
+    content, device = checkpoint.load(path), cli.pick_device(settings[Running].where)
+    check_device(settings[Training], device)
     start_logging(None)
     data = load(task, settings)
-    regressor = build_regressor(task, settings, data, methods).to(cli.pick_device(settings[Running].where))
+    regressor = build_regressor(task, settings, data, methods).to(device)
     for method in regressor:
         method.setup(regressor)
     check_tied(content, data, path)
     load_model(regressor, content, task, path)
+    set_up_compute(regressor, settings[Training])
     tested = evaluate(regressor, data.test, task, data, settings[Training].batch_size)
     report(as_result(task, data, tested.table(), path, content.get("epoch")), task, settings)
     predictions = settings[Running].predictions

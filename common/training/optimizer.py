@@ -17,18 +17,19 @@ from common.training.regressor import Regressor
 def make_optimizer(task: Task, training: Training, regressor: Regressor) -> torch.optim.Optimizer:
     """Return Adam or SGD over whatever trains: the model, then each method's own parameters.
 
-    Where the data set says so, Adam has a weight decay of its own.
+    Where the data set says so, Adam has a weight decay of its own. The fused kernels round otherwise.
     """
     groups: list[dict[str, Any]] = [{"params": trained(regressor.encoder, regressor.head)}]
     groups += [
         {"params": trained(method), "lr": rate_of(method, training)} for method in with_parameters(regressor)
     ]
     groups = [group for group in groups if group["params"]]
+    fused = training.reordered or None
     if training.optimizer == "adam":
         decay = training.weight_decay if task.adam_weight_decay is None else task.adam_weight_decay
-        return torch.optim.Adam(groups, lr=training.lr, weight_decay=decay)
+        return torch.optim.Adam(groups, lr=training.lr, weight_decay=decay, fused=fused)
     return torch.optim.SGD(
-        groups, lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay
+        groups, lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay, fused=fused
     )
 
 
@@ -63,6 +64,19 @@ def learning_rates(training: Training, regressor: Regressor, epoch: int, epochs:
     model = [training.lr * factor] if trained(regressor.encoder, regressor.head) else []
     methods = with_parameters(regressor)
     return model + [rate_of(m, training) * (factor if m.scheduled else 1.0) for m in methods]
+
+
+def load_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load a saved state into kernels and memory layouts that may be others than it was saved from."""
+    for theirs, mine in zip(saved["param_groups"], optimizer.param_groups, strict=True):
+        theirs["fused"] = mine["fused"]
+    optimizer.load_state_dict(saved)
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if name != "step" and isinstance(
+                value, torch.Tensor
+            ):  # fused kernels want the parameter's layout
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 def same_kind(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -41,6 +42,7 @@ class Regressor(nn.Module):
         self.target_scale, self.target_mean = target_scale, target_mean
         self.methods = nn.ModuleDict({method.name(): method for method in methods})
         self.needs: Needs = combined_needs(methods)
+        self.bf16 = False  # the encoder's precision; what follows it is in at least float32
 
     def __iter__(self) -> Iterator[Method]:
         return iter(self.methods.values())  # type: ignore[arg-type]  # torch types its values as Module
@@ -57,9 +59,16 @@ class Regressor(nn.Module):
             self.encoder.eval()
         return self
 
+    def encode(self, inputs: Any) -> torch.Tensor:
+        """Return the encoder's features in at least float32, whatever it computes in."""
+        device = next(self.parameters()).device
+        cast = torch.autocast(device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+        with cast:
+            return at_least_float32(self.encoder(inputs))
+
     def see(self, batch: Batch, epoch: int) -> Seen:
         """Return the features of a batch, before and after the methods, without outputs."""
-        raw = at_least_float32(self.encoder(batch.inputs))
+        raw = self.encode(batch.inputs)
         features = raw
         for method in self:
             features = method.features(features, batch, epoch)
@@ -74,7 +83,7 @@ class Regressor(nn.Module):
         extra = None
         if self.needs.extra_views:
             own = len(batch.targets) // self.views * (self.needs.views or 1)
-            extra = at_least_float32(self.encoder(batch.inputs[own:]))
+            extra = self.encode(batch.inputs[own:])
             batch = batch.first(own)
         seen = self.see(batch, epoch)
         outputs = None if self.head is None else at_least_float32(self.head(seen.features))
@@ -84,7 +93,7 @@ class Regressor(nn.Module):
 
     def predict(self, inputs: Any) -> Prediction:
         """Return the prediction for inputs, in label units; the regressor must have a head."""
-        features = self.encoder(inputs)
+        features = self.encode(inputs)
         if isinstance(self.head, Head):
             return self.head.predict(features)
         assert self.head is not None

@@ -12,7 +12,7 @@ from common.method import methods_of
 from common.settings import Running
 from common.training import checkpoint
 from common.training.engine import Run, State
-from common.training.optimizer import same_kind
+from common.training.optimizer import load_state, same_kind
 from common.training.regressor import check_tied, key_map, load_model
 
 log = logging.getLogger("dir")
@@ -57,7 +57,7 @@ def restore_optimizer(run: Run, content: dict[str, Any], path: Path) -> None:
             f"{path}: its training was with another {' or '.join(['--optimizer', *heads])}; give it the same, "
             f"or start anew with --pretrained {path}"
         )
-    run.optimizer.load_state_dict(content["optimizer"])
+    load_state(run.optimizer, content["optimizer"])
 
 
 def check_start(run: Run, content: dict[str, Any], path: Path) -> None:

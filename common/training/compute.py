@@ -1,0 +1,56 @@
+"""How the device computes: the encoder's precision, the order of sums, compilation.
+
+Without a flag it is the reference: float32, sums in the order of before, one kernel after the other.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from common.errors import UserError
+from common.settings import Training
+from common.training.regressor import Regressor
+
+
+def bf16_obstacle(device: torch.device) -> str | None:
+    """Return why a device is slow in bf16 or has none; None where it is fast."""
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+        return None if fast else "this GPU has none (compute capability 8.0 has)"
+    if device.type == "cpu":
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return None if fast else "this processor has none (AVX-512 bf16 or AMX)"
+    return f"not on {device.type}"
+
+
+def precision(amp: str, device: torch.device) -> str:
+    """Return what `--amp` means on a device: `auto` is bf16 where the device is fast in it."""
+    return amp if amp != "auto" else "off" if bf16_obstacle(device) else "bf16"
+
+
+def check_device(training: Training, device: torch.device) -> None:
+    """Raise UserError, naming the flag, where the device cannot compute as asked."""
+    obstacle = bf16_obstacle(device) if training.amp == "bf16" else None
+    if obstacle:
+        raise UserError(f"--amp bf16: {obstacle}; use --amp off, or another --device")
+    if training.compile:
+        try:
+            torch.compile(torch.neg, dynamic=True)(torch.zeros(2, device=device))
+        except Exception as error:  # whatever is missing: a compiler, its headers, Triton
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(
+                f"--compile: nothing can be compiled here ({reason[0]}); install a C++ compiler (on a GPU: Triton), "
+                "or drop the flag"
+            ) from error
+
+
+def set_up_compute(regressor: Regressor, training: Training) -> None:
+    """Make a complete regressor compute as the flags say."""
+    regressor.bf16 = training.amp == "bf16"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = training.tf32
+    if training.reordered:
+        # Convolutions follow the layout of their weights, whatever their input has.
+        regressor.encoder.to(memory_format=torch.channels_last)
+    if training.compile:
+        # One graph for all sizes: which of several is taken would hang on the batches before a kill.
+        regressor.encoder.compile(dynamic=True)
