@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # prefer the `common` beside this folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this folder
 import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
 
 # isort: split
@@ -40,7 +40,9 @@ PARTS: dict[str, Callable[[Path, Sizes], list[Row]]] = {
     "e": growth,
     "g": gpu_rate,
 }
-QUICK = Sizes(images=64, batch=32, model="resnet18", img_size=112, rooms=2, depth_size=84, samples=10_000)
+QUICK = Sizes(
+    images=64, batch=32, model="resnet18", img_size=112, rooms=2, depth_size=84, steps=10, samples=10_000
+)
 
 
 def line(row: Row) -> str:
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(evaluate_depth(args.peak))
         return 0
     torch.set_num_threads(args.threads)
-    logging.getLogger("dir").setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)  # of runs, whose log is not wanted here
     sizes = QUICK if args.quick else Sizes()
     sizes = dataclasses.replace(sizes, images=args.images or sizes.images)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

@@ -156,12 +156,12 @@ def startup(folder: Path, sizes: Sizes) -> list[Row]:
         )
         for name, words in commands.items()
     }
-    times = in_turn(works, sizes.rounds)
+    times = in_turn(works, sizes.rounds, warm=sizes.rounds > 1)
     rows = [
         times.row("f", "train.py --help: share of importing torch", "agedb-dir/train.py", "torch"),
         times.row("f", "a script's --help: share of starting Python", "scripts/reproduce.py", "python"),
     ]
-    few, many = (peak_of(number) for number in (10, 10 * sizes.rows // 10))
+    few, many = (peak_of(number) for number in (10, sizes.rows))
     grown = Row(
         "f", f"peak of evaluating {sizes.rows:,} depth maps over that of 10", many, few, many / few, 1.05
     )
