@@ -136,8 +136,8 @@ class FDS(nn.Module):
             return features
         scale, shift = self._calibration()
         bucket = self._bucket(labels)
-        if features.dim() == 2:
-            return torch.addcmul(shift[bucket], features, scale[bucket])
+        if features.dim() == 2:  # as one map whose pixels are the samples
+            return CalibrateMaps.apply(features.T[None], scale, shift, bucket[None])[0].T
         return CalibrateMaps.apply(features, scale, shift, bucket.view(len(features), -1))
 
     def update_last_epoch_stats(self, epoch: int) -> None:
