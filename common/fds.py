@@ -8,9 +8,11 @@ from torch import nn
 
 from common.bins import Bins
 from common.fds_maps import CalibrateMaps
+from common.fds_stream import Moments, merged, moments, no_moments
 from common.lds import get_lds_kernel_window
 
 VARIANTS, EMPTY, GUARDS = ("paper", "released"), ("keep", "fill"), ("dimension", "bucket")
+STREAM = ("stream_count", "stream_mean", "stream_m2")  # what is collected and not yet in an update
 
 
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -42,6 +44,8 @@ class FDS(nn.Module):
             code does in effect (FDS 1), and its caller takes statistics of calibrated features (FDS 3).
         guard: what stays uncalibrated where a variance is 0: the "dimension", or the whole "bucket", as in
             the released depth code (FDS 10).
+        keep_stream: the state holds what is collected and not yet in an update, in this dtype. None: it does
+            not, for a caller that collects and updates without a break.
 
     Raises:
         ValueError: an unknown variant, `empty` or `guard`, a bad kernel, or fewer buckets than the kernel reflects.
@@ -74,6 +78,7 @@ class FDS(nn.Module):
         empty: str = "keep",
         variant: str = "paper",
         guard: str = "dimension",
+        keep_stream: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         buckets = bucket_num - bucket_start
@@ -95,7 +100,9 @@ class FDS(nn.Module):
         for name in ("running_var", "running_var_last_epoch", "smoothed_var_last_epoch"):
             self.register_buffer(name, torch.ones(buckets, feature_dim))
         self.register_buffer("num_samples_tracked", torch.zeros(buckets))
-        self._stream: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+        self.keep_stream = keep_stream
+        for name in STREAM:
+            self.register_buffer(name, None, persistent=keep_stream is not None)
         self.reset()
 
     def reset(self) -> None:
@@ -107,7 +114,21 @@ class FDS(nn.Module):
                 buffer.zero_()
             elif name.endswith(("var", "var_last_epoch")):
                 buffer.fill_(1)
-        self._stream = None
+        self.forget_collected()
+
+    def forget_collected(self) -> None:
+        """Forget what was collected since the last update."""
+        kept = self.keep_stream
+        self._stream = None if kept is None else no_moments(self.running_mean, kept)
+
+    @property
+    def _stream(self) -> Moments | None:
+        count, mean, m2 = (getattr(self, name) for name in STREAM)
+        return None if count is None else (count, mean, m2)
+
+    @_stream.setter
+    def _stream(self, parts: Moments | None) -> None:
+        self._buffers.update(zip(STREAM, parts or (None, None, None), strict=True))
 
     def smooth(self, features: torch.Tensor, labels: torch.Tensor, epoch: int) -> torch.Tensor:
         """Calibrated features (eq. 5), shaped as `features`, which are left untouched; gradients flow."""
@@ -115,8 +136,8 @@ class FDS(nn.Module):
             return features
         scale, shift = self._calibration()
         bucket = self._bucket(labels)
-        if features.dim() == 2:
-            return torch.addcmul(shift[bucket], features, scale[bucket])
+        if features.dim() == 2:  # as one map whose pixels are the samples
+            return CalibrateMaps.apply(features.T[None], scale, shift, bucket[None])[0].T
         return CalibrateMaps.apply(features, scale, shift, bucket.view(len(features), -1))
 
     def update_last_epoch_stats(self, epoch: int) -> None:
@@ -149,24 +170,17 @@ class FDS(nn.Module):
             self._merge(one.flatten(1).T, its_bucket)
 
     def _merge(self, x: torch.Tensor, bucket: torch.Tensor) -> None:
-        """Merge features `(n, C)`; maps come one by one, as their float64 copies are large."""
-        x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
-        count = torch.bincount(bucket, minlength=self.buckets + 1)[: self.buckets].to(x.dtype).unsqueeze(1)
-        mean = self._sum(x, bucket) / count.clamp(min=1)
-        m2 = self._sum((x - F.pad(mean, (0, 0, 0, 1))[bucket]) ** 2, bucket)
-        if self._stream is not None:
-            count0, mean0, m20 = self._stream
-            delta, total = mean - mean0, (count0 + count).clamp(min=1)
-            m2 = m20 + m2 + delta**2 * count0 * count / total
-            mean, count = mean0 + delta * count / total, count0 + count
-        self._stream = (count, mean, m2)
+        """Merge features `(n, C)`; maps come one by one."""
+        new = moments(x, bucket, self.buckets)
+        self._stream = new if self._stream is None else merged(self._stream, new)
 
     @torch.no_grad()
     def update(self, epoch: int) -> None:
         """Fold what was collected into the running statistics (eq. 4's estimates, with momentum)."""
         if self._stream is None:
             raise ValueError("FDS has no features to update from: call collect first")
-        (count, mean, m2), self._stream = self._stream, None
+        count, mean, m2 = self._stream
+        self.forget_collected()
         if epoch < int(self.epoch):
             return
         self.num_samples_tracked += count.squeeze(1).to(self.num_samples_tracked.dtype)
@@ -187,10 +201,6 @@ class FDS(nn.Module):
         labels = labels.flatten()
         index = self.bins.index(labels).clamp(self.bucket_start, self.bucket_num - 1) - self.bucket_start
         return torch.where(labels.isnan(), self.buckets, index)
-
-    def _sum(self, values: torch.Tensor, bucket: torch.Tensor) -> torch.Tensor:
-        sums = values.new_zeros(self.buckets + 1, values.shape[1]).index_add_(0, bucket, values)
-        return sums[: self.buckets]
 
     def _keep(self, count: torch.Tensor, epoch: int) -> torch.Tensor:
         """The share of the old statistics in the new ones, `(buckets, 1)`; 1 where no sample came."""

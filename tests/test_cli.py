@@ -157,6 +157,7 @@ TAIL = "mse_seed_111_valint_400_patience_10_adam_0.0001_128"
         ("--fds --fds_kernel triang --start_update 1 --start_smooth 2", f"sts_fds_tri_5_1_2_0.9_{TAIL}"),
         ("--fds --fds_mmt 0.99", f"sts_fds_gau_5_2_0_1_0.99_{TAIL}"),
         ("--fds --fds_variant released", f"sts_fds_gau_5_2_0_1_0.9_released_{TAIL}"),
+        ("--fds --fds_pass online", f"sts_fds_gau_5_2_0_1_0.9_online_{TAIL}"),
         ("--lds --fds", f"sts_lds_gau_5_2_fds_gau_5_2_0_1_0.9_{TAIL}"),
         ("--reweight inverse --fds", f"sts_inverse_fds_gau_5_2_0_1_0.9_{TAIL}"),
         ("--retrain_fc --pretrained a.pth --reweight inverse", f"sts_inverse_retrain_fc_{TAIL}"),

@@ -112,7 +112,7 @@ def test_balanced_is_the_mean_over_bins(golden, pixels):
 
 
 def test_nothing_is_kept_of_an_image(golden):
-    """The peak of a whole evaluation is in benchmarks/depth.py."""
+    """The peak of a whole evaluation is in make bench."""
 
     def held(images):
         metrics = evaluator(golden)

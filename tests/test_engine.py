@@ -393,6 +393,40 @@ def test_statistics_need_the_end_of_an_epoch(tmp_path, monkeypatch):
     assert updates == []
 
 
+def test_online_statistics_are_of_the_steps_themselves_and_take_no_second_pass(tmp_path, monkeypatch):
+    seen, real = [], Smoothing.features
+
+    def note(self, z, batch, epoch):
+        seen.append((z.detach().clone(), batch.targets))
+        return real(self, z, batch, epoch)
+
+    monkeypatch.setattr(Smoothing, "features", note)
+    path = run(tmp_path, "--fds --fds_pass online", val_interval=7, max_vals=2)  # two epochs
+    assert [len(z) for z, _ in seen] == 2 * [*6 * [8], 2]
+    expected = FDS(4, 10, 0)
+    for epoch, steps in enumerate((seen[:7], seen[7:])):
+        features, labels = map(torch.cat, zip(*steps, strict=True))
+        expected.update_last_epoch_stats(epoch)
+        expected.update_running_stats(features, labels, epoch)
+    state = checkpoint.load(path / "ckpt.pth.tar")["state_dict"]
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(state[f"FDS.{name}"], value, msg=name)
+    assert not state["FDS.stream_count"].any()
+
+
+def test_an_online_run_starts_from_a_checkpoint_without_its_sums(tmp_path):
+    first = run(tmp_path / "a", "--fds", max_vals=1)
+    assert not any("stream" in key for key in checkpoint.load(first / "ckpt.pth.tar")["state_dict"])
+    flags = f"--fds --fds_pass online --pretrained {first / 'ckpt.pth.tar'}"
+    run(tmp_path / "b", flags, max_vals=1)
+
+
+def test_an_online_pass_without_fds_is_one_line(tmp_path, capsys):
+    assert cli.run_command("toy", lambda: run(tmp_path, "--fds_pass online")) == 2
+    told = capsys.readouterr().err
+    assert told == "toy: error: --fds_pass online: says how FDS takes its statistics; add --fds, or drop it\n"
+
+
 def test_evaluation_does_not_use_fds(tmp_path, monkeypatch):
     method = smoothing(tmp_path, running_mean_last_epoch=3, smoothed_mean_last_epoch=8)
     model = Regressor(Encoder(), nn.Linear(4, 1), [method]).train()

@@ -127,6 +127,71 @@ def test_maps_are_vectors_with_more_axes():
     torch.testing.assert_close(fds_maps.running_var, fds_rows.running_var)
 
 
+def moments_of_whole_maps(fds, maps, labels):
+    """Count, mean and M2 of each bucket as they were taken before there were pieces: a whole map at a time."""
+    stream = None
+    for one, bucket in zip(maps, fds._bucket(labels).view(len(maps), -1), strict=True):
+        x = one.flatten(1).T.double()
+
+        def summed(values, bucket=bucket):
+            return values.new_zeros(fds.buckets + 1, values.shape[1]).index_add_(0, bucket, values)
+
+        count = torch.bincount(bucket, minlength=fds.buckets + 1).double().unsqueeze(1)
+        mean = summed(x) / count.clamp(min=1)
+        m2 = summed((x - mean[bucket]) ** 2)
+        if stream is not None:
+            count0, mean0, m20 = stream
+            delta, total = mean - mean0, (count0 + count).clamp(min=1)
+            m2 = m20 + m2 + delta**2 * count0 * count / total
+            mean, count = mean0 + delta * count / total, count0 + count
+        stream = count, mean, m2
+    return [part[: fds.buckets] for part in stream]
+
+
+MEMORY = [torch.contiguous_format, torch.channels_last]
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+def test_pieces_of_maps_give_the_numbers_of_whole_maps(memory, monkeypatch):
+    monkeypatch.setattr("common.fds_maps.CACHED", 4 * 50)  # 50 of 540 pixels a piece
+    fds, generator = trained(), torch.Generator().manual_seed(1)
+    maps = torch.randn(3, 4, 18, 30, generator=generator).relu().contiguous(memory_format=memory)
+    labels = torch.randint(0, 15, (3, 1, 18, 30), generator=generator).float()
+    labels[0, 0, :5] = torch.nan
+    fds.collect(maps, labels)
+    for ours, before in zip(fds._stream, moments_of_whole_maps(fds, maps, labels), strict=True):
+        torch.testing.assert_close(ours, before, rtol=1e-12, atol=1e-12)
+    fds.update(3)
+    maps.requires_grad_()
+    scale, shift = (
+        table[fds._bucket(labels)].view(3, 18, 30, 4).movedim(3, 1) for table in fds._calibration()
+    )
+    smoothed = fds.smooth(maps, labels, 5)
+    assert smoothed.is_contiguous(memory_format=memory)
+    assert torch.equal(smoothed, torch.addcmul(shift, maps, scale))
+    smoothed.backward(torch.ones_like(smoothed))
+    assert torch.equal(maps.grad, scale)
+
+
+def test_a_kept_stream_is_in_the_state_and_goes_on_as_the_saved_one():
+    how = {"keep_stream": torch.float64}
+    whole, saved, loaded = (FDS(4, 12, 2, **how) for _ in range(3))
+    batches = [(torch.randn(30, 4), torch.randint(0, 15, (30,)).float()) for _ in range(3)]
+    for batch in batches:
+        whole.collect(*batch)
+    saved.collect(*batches[0])
+    loaded.load_state_dict(saved.state_dict())
+    for batch in batches[1:]:
+        loaded.collect(*batch)
+    for fds in (whole, loaded):
+        fds.update(0)
+        assert not any(part.any() for part in fds._stream)
+    assert all(torch.equal(loaded.get_buffer(name), whole.get_buffer(name)) for name in whole.state_dict())
+    at_once = FDS(4, 12, 2)
+    at_once.update_running_stats(*map(torch.cat, zip(*batches, strict=True)), 0)
+    torch.testing.assert_close(whole.running_var, at_once.running_var)
+
+
 def test_an_unknown_label_is_left_alone_and_in_no_statistic():
     """NaN is an invalid pixel: the rest of the map is as if it were not there."""
     x, y = torch.randn(2, 4, 5, 6), torch.rand(2, 1, 5, 6) * 5

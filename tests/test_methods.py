@@ -46,6 +46,10 @@ SUMS = {
     "maps": "--lds --fds --ranksim --conr --balanced_mse bni",
 }  # fmt: skip
 CASES += [pytest.param(shape, flags, id=f"{shape}{flags}") for shape, flags in SUMS.items()]
+CASES += [
+    pytest.param(shape, f"--fds --fds_pass online{more}", id=f"{shape} online{more}")
+    for shape, more in (("vectors", " --ranksim"), ("vectors", " --fds_variant released"), ("maps", ""))
+]
 
 
 @pytest.fixture(scope="module")

@@ -87,6 +87,7 @@ def test_rows_are_what_their_names_say():
         assert args.fds is ("FDS" in words), cell
         assert args.retrain_fc is ("RRT" in words), cell
         assert (args.fds_variant == "released") is ("(released)" in words), cell
+        assert (args.fds_pass == "online") is ("(online)" in words), cell
         assert args.loss.startswith("focal") is ("Focal-R" in words), cell
         assert vars(args).get("resample") == {"SMOTER": "smoter", "SMOGN": "smogn"}.get(words[0]), cell
         lds = "none" if "LDS" not in words else LDS_REWEIGHT.get(Path(cell.script).parent.name, "inverse")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from common.bins import Bins, round_width
+from common.cli import pick_device
 from common.errors import UserError
 from common.fds import FDS, VARIANTS
 from common.flags import POSITIVE, field_flags, flag
 from common.lds import SIGMA_KERNELS
-from common.method import Method, Passes
+from common.method import Method, Passes, Seen
 from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, kernel_name, window_name
-from common.task import Batch, Data
+from common.settings import Running, Settings
+from common.task import Batch, Data, Task
 
 if TYPE_CHECKING:
     from common.training.regressor import Regressor
@@ -44,10 +47,20 @@ class SmoothingFlags:
         choices=VARIANTS,
         when=lambda own: own.fds,
     )
+    fds_pass: str = flag(
+        "extra",
+        "take FDS statistics in an extra pass after each epoch, as published, or online: in training itself",
+        choices=("extra", "online"),
+        when=lambda own: own.fds,
+    )
 
 
 class Smoothing(Method):
-    """Smooths features in training, and takes their statistics in one more pass after each epoch."""
+    """Smooths features in training, and takes their statistics in one more pass after each epoch.
+
+    `--fds_pass online` takes them from the features of each step instead: of weights that still move, of every
+    view, and without a second pass.
+    """
 
     label = "FDS"
     paper = "Yang et al., Delving into Deep Imbalanced Regression, ICML 2021, section 3.2"
@@ -55,21 +68,36 @@ class Smoothing(Method):
     order = 40
     key_map = (("statistics.", "FDS."),)
 
+    @classmethod
+    def complete(cls, settings: Settings, task: Task) -> Settings:
+        """Raise UserError where statistics are asked for without FDS."""
+        own = settings[SmoothingFlags]
+        if own.fds_pass == "online" and not own.fds:
+            raise UserError("--fds_pass online: says how FDS takes its statistics; add --fds, or drop it")
+        return settings
+
+    def departures(self) -> list[str]:
+        """Return what is not the default of --fds_variant and --fds_pass."""
+        own = self.flags
+        return [word for word in (own.fds_variant, own.fds_pass) if word not in ("paper", "extra")]
+
     def run_name(self) -> str:
-        """Return the window, the first epochs and the momentum, as published, and the variant."""
+        """Return the window, the first epochs and the momentum, as published, and the departures."""
         own = self.flags
         window = window_name("fds", own.fds_kernel, own.fds_ks, own.fds_sigma)
-        variant = "_released" if own.fds_variant == "released" else ""
-        return f"{window}_{own.start_update}_{own.start_smooth}_{own.fds_mmt:g}{variant}"
+        more = "".join(f"_{word}" for word in self.departures())
+        return f"{window}_{own.start_update}_{own.start_smooth}_{own.fds_mmt:g}{more}"
 
     def legend(self) -> tuple[str, ...]:
-        """Return FDS, and whether it is the released one."""
-        return ("FDS (released)" if self.flags.fds_variant == "released" else "FDS",)
+        """Return FDS with its departures, as in "FDS (released)"."""
+        departures = ", ".join(self.departures())
+        return (f"FDS ({departures})" if departures else "FDS",)
 
     def describe(self) -> str:
-        """Return the window and the variant."""
+        """Return the window, the variant, and whether statistics are taken online."""
         own = self.flags
-        return f"FDS {own.fds_kernel} {own.fds_ks}/{own.fds_sigma:g}, {own.fds_variant}"
+        online = ", online" if own.fds_pass == "online" else ""
+        return f"FDS {own.fds_kernel} {own.fds_ks}/{own.fds_sigma:g}, {own.fds_variant}{online}"
 
     def prepare(self, data: Data) -> Data:
         """Check that the kernel fits; raises UserError if it is wider than the buckets can reflect."""
@@ -92,8 +120,15 @@ class Smoothing(Method):
         self.statistics = FDS(
             dim, last, first, own.start_update, own.start_smooth, own.fds_kernel, own.fds_ks, own.fds_sigma,
             own.fds_mmt, bins=data.bins, clip=task.fds_clip, empty=task.fds_empty,
+            keep_stream=self.stream_type(),
             **(task.fds_released if own.fds_variant == "released" else {}),
         )  # fmt: skip
+
+    def stream_type(self) -> torch.dtype | None:
+        """Return the dtype of statistics that a checkpoint within an epoch must hold; None without such."""
+        if self.flags.fds_pass == "extra":
+            return None
+        return torch.float32 if pick_device(self.settings[Running].where).type == "mps" else torch.float64
 
     def check_size(self, dim: int, first: int, last: int, bins: Bins) -> None:
         """Raise UserError if the statistics have too many values; name a flag with a value that fits."""
@@ -110,20 +145,29 @@ class Smoothing(Method):
     def setup(self, regressor: Regressor) -> None:
         """Note at which epoch the statistics begin: `--pretrained` on age brings those of the first stage."""
         self.statistics.begun = int(self.statistics.epoch)
+        self.statistics.forget_collected()
 
     def features(self, z: torch.Tensor, batch: Batch, epoch: int) -> torch.Tensor:
         """Calibrate the features (eq. 5)."""
         return self.statistics.smooth(z, batch.targets, epoch)
 
-    def end_of_epoch(self, epoch: int, passes: Passes) -> None:
-        """Smooth the statistics so far, then update them by one more pass over the training data.
+    def collect(self, seen: Seen) -> None:
+        """Collect statistics of a batch; the released age and STS-B code takes those of calibrated features."""
+        released = self.statistics.variant == "released"
+        self.statistics.collect(seen.features if released else seen.raw, seen.batch.targets)
 
-        The released age and STS-B code takes statistics of calibrated features.
-        """
+    def losses(self, seen: Seen) -> Mapping[str, torch.Tensor]:
+        """Collect the statistics of a step, with `--fds_pass online`; FDS has no loss."""
+        if self.flags.fds_pass == "online" and seen.epoch >= self.flags.start_update:
+            self.collect(seen)
+        return {}
+
+    def end_of_epoch(self, epoch: int, passes: Passes) -> None:
+        """Smooth the statistics so far, then update them: online, or by one more pass over the training data."""
         if epoch < self.flags.start_update:
             return
-        for seen in passes("FDS statistics"):
-            released = self.statistics.variant == "released"
-            self.statistics.collect(seen.features if released else seen.raw, seen.batch.targets)
+        if self.flags.fds_pass == "extra":
+            for seen in passes("FDS statistics"):
+                self.collect(seen)
         self.statistics.update_last_epoch_stats(epoch)
         self.statistics.update(epoch)
