@@ -3,6 +3,7 @@
     python scripts/make_standin.py agedb --out data/standin/agedb --scale 0.2 --img_size 48
     python scripts/make_standin.py sts-b --out data/standin/sts-b --scale 0.3
     python scripts/make_standin.py nyud2 --out data/standin/nyud2 --scale 0.01
+    python scripts/make_standin.py volumes --out data/standin/volumes --scale 0.06 --img_size 24
 
 The labels follow the real histogram, scaled, and the published split rule; the shot thresholds are scaled
 too and stand in `standin.json`, which every table that uses the data prints. Same arguments, same bytes.
@@ -19,6 +20,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ import numpy as np
 from preparing.splits import balanced_split
 from standin.faces import Face, contact_sheet, save
 from standin.text import write_corpus
+from standin.volumes import draw_volumes
 
 from common import cli, flags
 from common.datasets.depth import FEW_BELOW, MANY_ABOVE
@@ -122,14 +125,8 @@ def draw_faces(
         contact_sheet([(folder / face.path, face.age) for face in chosen], args.contact_sheet)
 
 
-def draw_agedb(folder: Path, args: argparse.Namespace) -> None:
-    """Draw faces with AgeDB's histogram and layout."""
-    draw_faces(folder, args, csv_name="agedb.csv", path_of=agedb_path, cap=30, people=29)
-
-
-def draw_imdb_wiki(folder: Path, args: argparse.Namespace) -> None:
-    """Draw faces with an approximation of IMDB-WIKI's histogram, in its layout."""
-    draw_faces(folder, args, csv_name="imdb_wiki.csv", path_of=imdb_wiki_path, cap=150, people=10)
+draw_agedb = partial(draw_faces, csv_name="agedb.csv", path_of=agedb_path, cap=30, people=29)
+draw_imdb_wiki = partial(draw_faces, csv_name="imdb_wiki.csv", path_of=imdb_wiki_path, cap=150, people=10)
 
 
 def draw_nyud2(folder: Path, args: argparse.Namespace) -> None:
@@ -163,6 +160,7 @@ STANDINS: dict[str, tuple[Callable[[Path, argparse.Namespace], None], tuple[floa
         (MANY_ABOVE, FEW_BELOW),
         "rendered rooms with the real histogram of depth; no photographs",
     ),
+    "volumes": (draw_volumes, (60, 30), "drawn heads with made-up labels; no scans"),
 }
 
 
@@ -208,7 +206,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=flags.number(int, 0), default=0, help="of everything that is drawn")
     parser.add_argument(
-        "--img_size", type=flags.number(int, 16, 1024), default=64, help="faces: side in pixels"
+        "--img_size", type=flags.number(int, 16, 1024), default=64, help="faces, volumes: side in pixels"
     )
     sheet = "a PNG of some of the faces or rooms"
     parser.add_argument("--contact_sheet", type=Path, default=None, metavar="PNG", help=sheet)

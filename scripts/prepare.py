@@ -6,6 +6,7 @@
     python scripts/prepare.py sts-b            the published split from GLUE's train.tsv and dev.tsv
     python scripts/prepare.py nyud2            depth counts, FDS subset and test mask; --labelled: the images too
     python scripts/prepare.py agedb --persons apart     no person in two splits; imdb-wiki too
+    python scripts/prepare.py own FILE.csv     look at a CSV of your own, and make splits if it has none
     python scripts/prepare.py NAME --check     compare a data folder with the paper, and read every file
 
 What is there already, such as the published split files, is used as it is; --overwrite writes it anew.
@@ -39,13 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command, a name and the flags of that data set; return its exit code."""
     words = sorted(sys.argv[1:] if argv is None else argv, key="--check".__eq__)  # it may stand anywhere
     parser = cli.Parser(prog=PROG, description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=tuple(DATASETS), help="the data set; its flags: NAME --help")
+    parser.add_argument("name", choices=(*DATASETS, "own"), help="the data set; its flags: NAME --help")
     parser.add_argument("--check", action="store_true", help="check the data folder; write nothing")
     name = parser.parse_args(words[:1]).name
     try:
-        if "--check" in words:
+        if "--check" in words and name != "own":
             return importlib.import_module("preparing.check").check(name, words[1:])
-        return getattr(importlib.import_module(DATASETS[name]), name.replace("-", "_"))(words[1:])
+        return getattr(importlib.import_module(DATASETS.get(name, "preparing.own")), name.replace("-", "_"))(
+            words[1:]
+        )
     except KeyboardInterrupt:
         print(f"{PROG}: stopped; nothing was left half-written", file=sys.stderr)
         return 130

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 from table_columns import FIRST_LINE, Columns, equal_columns, fit_columns, numbers_of, read_table
-from table_split import SPLITS, TableSplit, check_groups, label_bins, make_splits, read_splits, shots_by_share
+from table_split import TableSplit, read_splits
 from torch import nn
 
 from common.bins import Bins
+from common.datasets.faces import SPLITS
+from common.datasets.own import check_groups, in_its_folder, label_bins, make_splits, shots_by_share
 from common.errors import UserError
 from common.files import digest, write_atomically
 from common.flags import POSITIVE, flag
@@ -87,9 +89,6 @@ def csv_of(settings: Settings) -> Path:
 def complete(settings: Settings) -> Settings:
     """Return the settings with the CSV's folder as --data_dir; raises UserError for flags that contradict."""
     own = settings[TableFlags]
-    if "csv" in settings.given and "data_dir" not in settings.given:
-        path = Path(own.csv)
-        settings = settings.with_(csv=path.name, data_dir=path.parent)
     if own.bins is not None and own.bin_width is not None:
         raise UserError("--bins and --bin_width: both say what the label bins are; drop one of them")
     if own.boosting and settings[Running].evaluate:
@@ -98,7 +97,7 @@ def complete(settings: Settings) -> Settings:
         )
     if own.shots == "counts" and own.many_above < own.few_below:
         raise UserError(f"--many_above {own.many_above:g} is below --few_below {own.few_below:g}")
-    return settings
+    return in_its_folder(settings)
 
 
 def load(settings: Settings) -> Data:
@@ -163,7 +162,8 @@ def splits_of(table: pd.DataFrame, labels: np.ndarray, settings: Settings, path:
     else:
         raise UserError(f"{path}: has no column {own.split}; --split balanced or --split random makes splits")
     if own.group:
-        check_groups(table[own.group], splits, path)
+        groups = table[own.group].fillna("").tolist()
+        check_groups(path, range(FIRST_LINE, FIRST_LINE + len(groups)), own.group, groups, splits)
     trained = labels[splits == "train"]
     if np.ptp(trained) == 0:
         raise UserError(

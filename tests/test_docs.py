@@ -1,6 +1,8 @@
 """The pages of docs/ are true: their code runs in a copy of the repository, and what they name is there."""
 
+import contextlib
 import dataclasses
+import importlib
 import inspect
 import json
 import os
@@ -9,11 +11,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 from test_readme import leads_somewhere
+from tiny_faces import load_train
 
 from common.cli import ROOT
 from common.method import Method, Needs
@@ -56,17 +60,36 @@ def write(root, language, file, text):
     path.write_text(text, encoding="utf-8")
 
 
+def globbed(root, words):
+    """The words of a command with patterns filled in, as a shell does."""
+    return [str(path) for word in words for path in (sorted(root.glob(word)) if "*" in word else [word])]
+
+
 def run(root, line):
     """Run a command of a page in the copy; its standard output."""
     python, *argv = shlex.split(line)
     assert python == "python", line
     env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *argv], cwd=root, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *globbed(root, argv)], cwd=root, env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-def play(page, root, more=lambda line: ""):
+def run_here(root, line):
+    """Run a command of the repository's own code in this process: importing torch anew takes seconds."""
+    _, script, *argv = shlex.split(line)
+    if not (ROOT / script).exists():
+        return run(root, line)
+    folder, name = script.split("/")
+    main = load_train(folder).main if name == "train.py" else importlib.import_module(name[:-3]).main
+    with contextlib.chdir(root):
+        assert main(globbed(root, argv)) == 0, line
+    return ""
+
+
+def play(page, root, more=lambda line: "", run_line=run):
     """Do all that a page says, in order; `{command: output}`, and the files it wrote."""
     told, files = {}, []
     for language, file, text in blocks(page):
@@ -74,7 +97,7 @@ def play(page, root, more=lambda line: ""):
             write(root, language, file, text)
             files.append(file)
         else:
-            told |= {line: run(root, f"{line} {more(line)}") for line in text.splitlines()}
+            told |= {line: run_line(root, f"{line} {more(line)}") for line in text.splitlines()}
     python = [file for file in files if file.endswith(".py")]
     for check in ("check", "format --check"):
         run(root, f"python -m ruff {check} --config pyproject.toml {' '.join(python)}")
@@ -106,17 +129,20 @@ def test_a_method_is_one_file_and_one_row(tmp_path):
     assert len(code) <= 30
 
 
-def write_cows(root):
-    """Images for the columns that the page's CSV has."""
-    ((_, file, text),) = [block for block in blocks(DATA) if block[0] == "csv"]
+def write_rows(root, file, text):
+    """More rows like those of the page's CSV, and the images that they name."""
+    header, *rows = text.splitlines()
     rng, path = np.random.default_rng(0), root / file
-    (path.parent / "cows").mkdir(parents=True)
-    lines = text.splitlines()[:1]
+    (path.parent / "cows").mkdir(parents=True, exist_ok=True)
     for number in range(40):
-        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(path.parent / f"cows/{number}.png")
-        split = ("train", "train", "val", "test")[number % 4]
-        lines.append(f"cows/{number}.png,{split},{rng.uniform(0, 1200):.1f}")
-    path.write_text("\n".join(lines))
+        if "path" in header:
+            pixels = rng.integers(0, 255, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(path.parent / f"cows/{number}.png")
+            row = f"cows/{number}.png,{rng.uniform(0, 1200):.1f},{number // 2}"
+        else:
+            row = f"{rng.integers(1, 9)},{rng.choice(['Ulm', 'Bern', ''])},{rng.uniform(90, 900):.0f}"
+        rows.append(row)
+    path.write_text("\n".join([header, *(row for row in rows if ".jpg" not in row)]))
 
 
 @pytest.mark.slow
@@ -124,18 +150,30 @@ def test_a_data_set_is_one_folder_or_a_table_of_images(tmp_path, monkeypatch):
     root = copy_of_the_repository(tmp_path)
     real = write
 
-    def with_images(root, language, file, text):
-        write_cows(root) if language == "csv" else real(root, language, file, text)
+    def with_rows(root, language, file, text):
+        (write_rows if language == "csv" else partial(real, language=language))(root, file=file, text=text)
 
-    monkeypatch.setitem(globals(), "write", with_images)
-    small = "--model resnet18 --img_size 32 --batch_size 16 --epoch 1 --device cpu"
-    told, files = play(DATA, root, lambda line: small if "cows" in line else "")
+    monkeypatch.setitem(globals(), "write", with_rows)
+    small = {
+        "agedb-dir/train.py": "--model resnet18 --img_size 32 --batch_size 16 --epoch 1 --device cpu",
+        "tabular-dir/train.py": "--val_interval 5 --max_vals 1 --device cpu",
+        "volume-dir/train.py": "--epoch 1 --device cpu",
+    }
+    told, files = play(DATA, root, lambda line: small.get(line.split()[1], ""), run_here)
+    pictures = {path.name for path in (root / "my_data").glob("*.png")}
+    assert pictures == {"cows.png", "houses.png", "heads.png"}
     folders = {file.partition("/")[0] for file in files}
     assert folders == {"my_data", "data", "vectors-dir"}
     runs = {
         path.name: json.loads((path / "metrics.json").read_text()) for path in (root / "checkpoint").glob("*")
     }
-    assert sorted(result["dataset"] for result in runs.values()) == ["agedb", "vectors", "vectors"]
+    assert sorted(result["dataset"] for result in runs.values()) == [
+        "agedb",
+        "tabular",
+        "vectors",
+        "vectors",
+        "volume",
+    ]
     (smoothed,) = (name for name in runs if "_fds_" in name)
     assert smoothed.startswith("vectors_lds_gau_5_2_fds_gau_5_2_0_1_0.9_")
     assert all(result["shots"]["all"]["mae"] is not None for result in runs.values())

@@ -18,11 +18,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from table_columns import fit_columns
-from table_split import label_bins, make_splits, shots_by_share
 from test_methods import ways_to_ask
 
 from common import cli
 from common.bins import Bins
+from common.datasets.own import label_bins, make_splits, shots_by_share
 from common.errors import UserError
 from common.method import methods_of
 from common.task import load_task

@@ -58,13 +58,8 @@ def read_faces(
     lines, cells = read_columns(csv, names, rows, ("path", "split", target))
     paths, split, texts = cells
     labels = read_numbers(csv, lines, texts, target, (label_min, label_max))
-    _refuse(
-        csv, lines, ~np.isin(split, SPLITS), split, "unknown split", f"the splits are {', '.join(SPLITS)}"
-    )
-    _refuse(
-        csv, lines, np.array([_leaves(path) for path in paths], bool), paths,
-        "path leaves the data folder or is empty", "paths are relative to --data_dir, without ..",
-    )  # fmt: skip
+    check_splits(csv, lines, split)
+    check_paths(csv, lines, paths)
     table = FaceTable(csv, paths, labels, np.array(split, str))
     check_sizes(table, str(csv), needed=needed)
     return table
@@ -97,7 +92,7 @@ def read_numbers(
     """Return the cells of a column as numbers, float32; raises UserError for what is none or outside the limits."""
     low, high = _limits(*limits)
     labels = np.array([_number(cell) for cell in cells])
-    _refuse(
+    refuse(
         csv,
         lines,
         ~np.isfinite(labels),
@@ -105,14 +100,27 @@ def read_numbers(
         f"{target} is not a number",
         "correct these rows or remove them",
     )
-    _refuse(
+    refuse(
         csv, lines, (labels < low) | (labels > high), cells, f"{target} is outside {low:g} to {high:g}",
         "correct these rows, or move the limits with --label_min and --label_max",
     )  # fmt: skip
     return labels.astype(np.float32)
 
 
-def _refuse(
+def check_splits(csv: Path, lines: list[int], split: list[str]) -> None:
+    """Check that every split is a known one."""
+    refuse(csv, lines, ~np.isin(split, SPLITS), split, "unknown split", f"the splits are {', '.join(SPLITS)}")
+
+
+def check_paths(csv: Path, lines: list[int], paths: list[str]) -> None:
+    """Check that every path stays below the CSV's folder."""
+    refuse(
+        csv, lines, np.array([_leaves(path) for path in paths], bool), paths,
+        "path leaves the data folder or is empty", "paths are relative to --data_dir, without ..",
+    )  # fmt: skip
+
+
+def refuse(
     csv: Path, lines: list[int], wrong: np.ndarray, values: list[str], defect: str, way_out: str
 ) -> None:
     """Check that no row has this defect; list the first few that do."""

@@ -1,8 +1,8 @@
 """Every image decoded and resized once, into one file that is mapped into memory.
 
-A cache is `KEY.npy`, uint8 `(N, S, S, 3)`, and `KEY.json`: how many rows are on the disk, their checksum, and the
-reason of each unreadable one. `KEY.checked` says which state of the file was checked. It is written as
-`KEY.partial`, then renamed; one lock for the folder makes one process write while others wait. Rows are
+A cache is `KEY.npy`, uint8 `(N, S, S, 3)` or of another item shape, and `KEY.json`: how many rows are on the disk,
+their checksum, and the reason of each unreadable one. `KEY.checked` says which state of the file was checked. It is
+written as `KEY.partial`, then renamed; one lock for the folder makes one process write while others wait. Images are
 height x width x channel, as Pillow gives them: another order was no faster to read. Threads decode: Pillow lets
 go of the interpreter lock, and processes were slower.
 """
@@ -12,62 +12,76 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import hashlib
 import itertools
-import json
 import math
 import os
-import re
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from common.errors import UserError
 from common.files import read_json, write_atomically, write_json
+from common.images.cache_key import cache_key, state_of
 from common.images.decode import (
     BadImage,
     decode,
-    file_stat,
     in_threads,
     missing,
-    problem,
     reported,
     unreadable,
 )
 from common.report import log
 
-VERSION = 1  # part of the key: raise it with any change of the bytes that a row holds
 CHUNK = 512  # images between two records of progress, 77 MB at 224: what a kill can cost
 READ_ONLY = "the folder cannot be written to"
 WAY_OUT = "use --cache off, or --cache DIR with a folder on a disk that has room"
 Found = tuple[np.ndarray, dict[str, Any]]  # the mapped array, and the content of KEY.json
-Shape = tuple[int, int, int, int]
+Shape = tuple[int, ...]
+
+
+class Rows(NamedTuple):
+    """The rows of an array: the files they are from, and how `workers` threads read them."""
+
+    root: Path
+    paths: list[str]
+    shape: Shape  # of the array
+    read: Callable[[Path], np.ndarray]  # raises BadImage
+    workers: int
+
+    def files(self) -> list[Path]:
+        """Return the path of each file."""
+        return [self.root / path for path in self.paths]
 
 
 def cached_images(
-    root: Path, paths: list[str], size: int, cache: str, *, bad_images: str = "error", workers: int = 4
-) -> tuple[np.ndarray | None, dict[int, str]]:
+    root: Path, paths: list[str], size: int | Shape, cache: str, *, bad_images: str = "error", workers: int = 4,
+    read: Callable[..., np.ndarray] | None = None,
+) -> tuple[np.ndarray | None, dict[int, str]]:  # fmt: skip
     """Return the images `root/path` as one memory-mapped array, and for each unreadable row the reason.
 
-    The array is uint8 `(N, size, size, 3)`, zero in bad rows, or None without a cache. `cache` is "off",
-    "auto" (`root/.cache`, where the images take at most half of the free disk) or a folder. `workers`
-    threads decode. With `bad_images="skip"` the bad rows are the caller's to drop. Without a cache only
-    "skip" looks into every file beforehand; "error" looks for missing ones, and `decode` names the rest.
+    The array is uint8 `(N, size, size, 3)`, or `(N, *size)` as another `read(path, size)` gives it; zero in bad
+    rows, or None without a cache. `cache` is "off", "auto" (`root/.cache`, where the images take at most half of
+    the free disk) or a folder. `workers` threads decode. With `bad_images="skip"` the bad rows are the caller's to
+    drop. Without a cache only "skip" looks into every file beforehand; "error" looks for missing ones, and
+    `decode` names the rest.
 
     Raises UserError where `bad_images` is "error" and there are bad rows (after a look at every file), and
     for a cache that cannot be written or does not match its checksum.
     """
-    shape = len(paths), size, size, 3
-    base = None if cache == "off" else _place(root, paths, shape, cache, workers)
+    item = (size, size, 3) if isinstance(size, int) else size
+    reader = partial(read or decode, size=size)  # type: ignore[arg-type]
+    rows = Rows(root, paths, (len(paths), *item), reader, workers)
+    base = None if cache == "off" else _place(root, paths, rows.shape, cache, workers)
     if base is not None:
-        images, bad = _read(base, root, paths, shape, workers)
+        images, bad = _read(base, rows)
     else:
-        files = [root / path for path in paths]
-        images, bad = None, unreadable(files, workers) if bad_images == "skip" else missing(files)
+        files = rows.files()
+        images, bad = None, unreadable(files, workers, reader) if bad_images == "skip" else missing(files)
     if bad:
         named = [f"{paths[row]} {reason}" for row, reason in itertools.islice(bad.items(), 5)]
         named += [f"and {len(bad) - 5} more"] if len(bad) > 5 else []
@@ -87,7 +101,8 @@ def _place(root: Path, paths: list[str], shape: Shape, cache: str, workers: int)
             folder.mkdir(parents=True, exist_ok=True)
     obstacle = READ_ONLY
     if folder.is_dir():
-        base, needed = folder / _key(root, paths, shape[1], folder, workers), math.prod(shape)
+        size = shape[1] if len(shape) == 4 else shape[1:]  # an image goes by its side
+        base, needed = folder / cache_key(root, paths, size, folder, workers), math.prod(shape)
         if not auto or _open(base, shape):
             return base
         if os.access(folder, os.W_OK):
@@ -105,40 +120,6 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{folder}: cannot write the image cache ({error.strerror}); {WAY_OUT}") from error
-
-
-def _key(root: Path, paths: list[str], size: int, folder: Path, workers: int) -> str:
-    """Return a name for what the cache holds: sha256 over the size and every file's path and content.
-
-    The contents are read once for each state of the files (size, times, inode; the change time cannot be
-    set back), noted in `STATE.key`: reading 16,488 files takes a second, 213,553 on a cold disk minutes.
-    """
-
-    def digest(parts: Iterable[str]) -> str:
-        return hashlib.sha256(json.dumps([VERSION, size, paths, *parts]).encode()).hexdigest()[:20]
-
-    note = folder / f"{digest(_state(os.path.join(root, path)) for path in paths)}.key"  # noqa: PTH118
-    noted = note.read_text(errors="replace") if note.exists() else ""
-    if re.fullmatch("[0-9a-f]{20}", noted):
-        return noted
-    files = (root / path for path in paths)
-    key = digest(reported(in_threads(_content, files, workers), "Looking for changed images", len(paths)))
-    with contextlib.suppress(OSError):  # a finished cache can be read where nothing can be written
-        write_atomically(note, key)
-    return key
-
-
-def _state(file: Path | str) -> str:
-    now = file_stat(file)
-    return f"{now.st_size} {now.st_mtime_ns} {now.st_ctime_ns} {now.st_ino}" if now else "missing"
-
-
-def _content(file: Path) -> str:
-    with contextlib.suppress(OSError):
-        if not problem(file):
-            with file.open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
-    return "unreadable"
 
 
 def _open(base: Path, shape: Shape) -> Found | None:
@@ -159,11 +140,9 @@ def _facts(base: Path) -> dict[str, Any]:
     return {"rows": 0, "crc32": 0, "bad": {}}
 
 
-def _read(
-    base: Path, root: Path, paths: list[str], shape: Shape, workers: int
-) -> tuple[np.ndarray, dict[int, str]]:
+def _read(base: Path, rows: Rows) -> tuple[np.ndarray, dict[int, str]]:
     """Return the array and its bad rows; if they are not there, this process or another writes them first."""
-    npy, found = Path(f"{base}.npy"), _open(base, shape)
+    npy, found = Path(f"{base}.npy"), _open(base, rows.shape)
     if found is None:
         with _writing(base.parent), (base.parent / "cache.lock").open("a") as lock:
             try:  # the lock ends with its process, so a killed one leaves none behind
@@ -171,25 +150,25 @@ def _read(
             except BlockingIOError:
                 log.info("waiting for the run that writes the image cache %s", npy)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            found = _open(base, shape) or _write(base, [root / path for path in paths], shape, workers)
-    _verify(npy, _state(npy), found[1]["crc32"])
+            found = _open(base, rows.shape) or _write(base, rows)
+    _verify(npy, state_of(npy), found[1]["crc32"])
     return found[0], found[1]["bad"]
 
 
-def _write(base: Path, files: list[Path], shape: Shape, workers: int) -> Found:
+def _write(base: Path, rows: Rows) -> Found:
     partial, others = Path(f"{base}.partial"), list(base.parent.glob("*.npy"))
     for leftover in {*base.parent.glob("*.partial"), *base.parent.glob(".*.tmp")} - {partial}:
         leftover.unlink(missing_ok=True)  # of killed commands: this process has the lock
     taken = (
         f" ({sum(file.stat().st_size for file in others) / 1e9:.1f} GB of others are there)" if others else ""
     )
-    log.info("writing the image cache %s.npy, %.1f GB%s", base, math.prod(shape) / 1e9, taken)
+    log.info("writing the image cache %s.npy, %.1f GB%s", base, math.prod(rows.shape) / 1e9, taken)
     if not partial.exists():
         Path(f"{base}.json").unlink(missing_ok=True)  # it tells of an array that is gone
     facts = _facts(base)
     try:
         with partial.open("r+b" if facts["rows"] else "wb") as stream:
-            _fill(stream, facts, base, files, shape, workers)
+            _fill(stream, facts, base, rows)
     except OSError:
         partial.unlink(missing_ok=True)  # a part that cannot grow only fills the disk
         raise
@@ -197,17 +176,16 @@ def _write(base: Path, files: list[Path], shape: Shape, workers: int) -> Found:
     return np.load(f"{base}.npy", mmap_mode="r"), facts
 
 
-def _fill(
-    stream: Any, facts: dict[str, Any], base: Path, files: list[Path], shape: Shape, workers: int
-) -> None:
+def _fill(stream: Any, facts: dict[str, Any], base: Path, rows: Rows) -> None:
     """Write the rows in order from where a killed command stopped; record what is on the disk."""
 
     def read(file: Path) -> np.ndarray | BadImage:
         try:
-            return decode(file, shape[1])
+            return rows.read(file)
         except BadImage as error:
             return error
 
+    files, shape, workers = rows.files(), rows.shape, rows.workers
     _allocate(stream.fileno(), math.prod(shape))
     np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
     start, blank = facts["rows"], np.zeros(shape[1:], np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -42,18 +43,24 @@ def decode(path: Path, size: int) -> np.ndarray:
     EXIF rotation is not applied, as in the published code. Raises BadImage where the file is missing,
     truncated or no image, and RunFailed where the machine failed to read it.
     """
+    with reading(path), Image.open(path) as image:
+        return np.asarray(_rgb(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a reader raises on bad bytes into BadImage, and what the machine failed at into RunFailed."""
     if problem(path) == IRREGULAR:
         raise BadImage(path, IRREGULAR)
     try:
-        with Image.open(path) as image:
-            return np.asarray(_rgb(image).resize((size, size), Image.Resampling.BILINEAR))
-    except MemoryError:
+        yield
+    except (MemoryError, UserError):
         raise
     except UnidentifiedImageError as error:
         raise BadImage(path, "is not an image") from error
     except FileNotFoundError as error:
         raise BadImage(path, "is missing") from error
-    except Exception as error:  # on bad bytes Pillow's readers raise all sorts
+    except Exception as error:  # readers raise all sorts
         if isinstance(error, OSError) and error.errno not in FILE_ERRNOS:
             raise RunFailed(f"{path}: {error}") from error
         raise BadImage(path, f"cannot be read ({error})") from error
@@ -89,12 +96,14 @@ def missing(files: list[Path]) -> dict[int, str]:
     return {row: reason for row, file in enumerate(files) if (reason := problem(file))}
 
 
-def unreadable(files: list[Path], workers: int) -> dict[int, str]:
+def unreadable(
+    files: list[Path], workers: int, read: Callable[[Path], object] | None = None
+) -> dict[int, str]:
     """Return the rows of the files that do not decode, with the reasons; `workers` threads read them all."""
 
     def reason(file: Path) -> str | None:
         try:
-            decode(file, 8)
+            decode(file, 8) if read is None else read(file)
         except BadImage as error:
             return error.reason
         return None

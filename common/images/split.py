@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ class FaceSplit:
     """One split (a `common.task.Split`): `labels` float32 `(N,)`, `paths` and `rows` of `images` `(N,)`.
 
     `images` is the array of `common.images.cache`; where it is None, `workers` threads decode the files.
+    The reader of a file is `decode`, which a subclass may replace with `size` and `inputs_of`.
     `padding` is that of the random crops, in pixels; `jitter` adds random colours. `weights`, float32 `(N,)`,
     is for the loss and may be set later. `resident` holds `images` on the device, where they fit.
     """
@@ -38,7 +39,7 @@ class FaceSplit:
     labels: np.ndarray
     paths: list[str]
     root: Path
-    size: int
+    size: int | tuple[int, ...]
     rows: np.ndarray
     images: np.ndarray | None = None
     workers: int = 0
@@ -48,6 +49,7 @@ class FaceSplit:
     resident: torch.Tensor | None = None
     lengths: None = None
     augments: ClassVar[bool] = True
+    decode: ClassVar[Callable[..., np.ndarray]] = staticmethod(decode)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,17 +83,19 @@ class FaceSplit:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(max(self.workers, 1)) as decoders:
             read = partial(self._read, decoders=decoders, pin=pin)
             for draw, batch in prefetch(reader, read, draws):
-                images = batch.inputs.to(device, non_blocking=True)
-                images = images if self.resident is None else self.resident[images]
-                images = images.permute(0, 3, 1, 2)
+                pixels = batch.inputs.to(device, non_blocking=True)
+                pixels = pixels if self.resident is None else self.resident[pixels]
                 targets = batch.targets.to(device, non_blocking=True)
                 weights = None if batch.weights is None else batch.weights.to(device, non_blocking=True)
-                images = self._augmented(images, draw.seed) if augment else images
-                yield Batch(normalize(images), targets, weights)
+                yield Batch(self.inputs_of(pixels, draw if augment else None), targets, weights)
 
-    def _augmented(self, images: torch.Tensor, seed: int) -> torch.Tensor:
-        images = random_crop_flip(images, seed, self.padding)
-        return jitter_colours(images, seed, self.jitter) if self.jitter else images
+    def inputs_of(self, pixels: torch.Tensor, draw: Draw | None) -> torch.Tensor:
+        """Return pixels on their device as inputs, augmented where a draw is given."""
+        images = pixels.permute(0, 3, 1, 2)
+        if draw is not None:
+            images = random_crop_flip(images, draw.seed, self.padding)
+            images = jitter_colours(images, draw.seed, self.jitter) if self.jitter else images
+        return normalize(images)
 
     def _read(self, draw: Draw, decoders: Executor, pin: bool) -> Batch:
         """Return the batch on the CPU, its inputs still pixels, uint8 `(n, S, S, 3)`, or rows of `resident`."""
@@ -109,7 +113,7 @@ class FaceSplit:
         if self.images is not None:
             return self.images[self.rows[indices]]
         files = [self.root / self.paths[index] for index in indices]
-        return np.stack(list(decoders.map(partial(decode, size=self.size), files)))
+        return np.stack(list(decoders.map(partial(self.decode, size=self.size), files)))
 
 
 def _column(values: np.ndarray, draw: Draw) -> np.ndarray:
@@ -117,22 +121,15 @@ def _column(values: np.ndarray, draw: Draw) -> np.ndarray:
 
 
 def load_faces(
-    table: FaceTable,
-    *,
-    needed: Sequence[str] = SPLITS,
-    img_size: int = 224,
-    cache: str = "auto",
-    bad_images: str = "error",
-    workers: int = 4,
-    padding: int = PADDING,
-    resident: str = "off",
-    device: torch.device = CPU,
-    hint: str = "",
-) -> dict[str, FaceSplit]:
+    table: FaceTable, *, needed: Sequence[str] = SPLITS, img_size: int | tuple[int, ...] = 224, cache: str = "auto",
+    bad_images: str = "error", workers: int = 4, resident: str = "off", device: torch.device = CPU, hint: str = "",
+    kind: type[FaceSplit] = FaceSplit, **facts: Any,
+) -> dict[str, FaceSplit]:  # fmt: skip
     """Return the splits "train", "val" and "test" of a CSV whose images lie beside it.
 
-    Only images of the `needed` splits are looked for, checked and cached; the others have no pixels. Raises
-    UserError as `common.images.cache` and `common.images.resident` do, and where too little of a split is left.
+    Only images of the `needed` splits are looked for, checked and cached; the others have no pixels. `facts` are
+    further fields of a split of this `kind`. Raises UserError as `common.images.cache` and `common.images.resident`
+    do, and where too little of a split is left.
     """
     root, kept = table.csv.parent, np.flatnonzero(np.isin(table.split, needed))
     paths = [table.paths[row] for row in kept]
@@ -142,7 +139,9 @@ def load_faces(
             f"{'' if len(kept) == len(table.paths) else ' (' + ', '.join(needed) + ')'}, "
             f"such as {paths[0]}{also(hint)}"
         )
-    images, bad = cached_images(root, paths, img_size, cache, bad_images=bad_images, workers=workers)
+    images, bad = cached_images(
+        root, paths, img_size, cache, bad_images=bad_images, workers=workers, read=kind.decode
+    )
     bad_rows = kept[list(bad)] if bad else ()
     check_sizes(table, f"{table.csv} without its unusable images", bad_rows, needed)
     there = resident_images(images, resident, device)
@@ -151,8 +150,8 @@ def load_faces(
     splits = {}
     for name in SPLITS:
         rows = table.rows(name, bad_rows)
-        splits[name] = FaceSplit(
+        splits[name] = kind(
             table.labels[rows], [table.paths[row] for row in rows], root, img_size, place[rows],
-            images if name in needed else None, workers, padding, resident=there if name in needed else None,
+            images if name in needed else None, workers, resident=there if name in needed else None, **facts,
         )  # fmt: skip
     return splits
