@@ -11,7 +11,7 @@ from common.cli import ROOT
 from common.method import all_methods
 from common.task import load_task, task_names
 
-ALONE = {"bins", "lds", "fds", "fds_maps", "loss", "metrics", "relevance"}
+ALONE = {"bins", "lds", "fds", "fds_maps", "fds_stream", "loss", "metrics", "relevance"}
 LIGHT = {"cli", "flags", "report", "files", "errors", "environment", "settings"}
 GROUND = ALONE | LIGHT
 CONTRACTS = {"task", "method"}

@@ -50,7 +50,7 @@ def set_up_compute(regressor: Regressor, training: Training) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = training.tf32
     if training.reordered:
         # Convolutions follow the layout of their weights, whatever their input has.
-        regressor.encoder.to(memory_format=torch.channels_last)
+        regressor.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch declares it for tensors
     if training.compile:
         # One graph for all sizes: which of several is taken would hang on the batches before a kill.
         regressor.encoder.compile(dynamic=True)
