@@ -61,6 +61,12 @@ def parser() -> cli.Parser:
         help="run here; or as forks of one process without a GPU, for runs that are shorter than their imports; "
         "or on a Ray cluster (RAY_ADDRESS) that sees this folder",
     )
+    parser.add_argument(
+        "--processes-per-run",
+        type=flags.number(int, 1),
+        default=1,
+        help="processes of each run, started by torchrun; with --launcher local",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     return parser
 
@@ -122,10 +128,12 @@ def make_data(table: Table) -> None:
             raise KeyboardInterrupt
 
 
-def launcher(name: str, jobs: int) -> Launcher:
-    """Return the launcher of this name."""
+def launcher(name: str, jobs: int, processes: int = 1) -> Launcher:
+    """Return the launcher of this name; raises UserError where it runs one process alone."""
     if name == "local":
-        return Local(jobs)
+        return Local(jobs, processes)
+    if processes > 1:
+        raise UserError(f"--processes-per-run {processes}: goes with --launcher local, not with {name}")
     if name == "fork":
         from reproducing.launch_forks import Forks  # loads torch
 
@@ -150,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{table.name}: {table.title}", flush=True)
     make_data(table)
     try:
-        Sweep(own_or_missing(cells, table), launcher(args.launcher, args.jobs)).run()
+        Sweep(own_or_missing(cells, table), launcher(args.launcher, args.jobs, args.processes_per_run)).run()
     except RunFailed:
         with contextlib.suppress(UserError):  # what there is, is worth seeing
             print("\n" + markdown(table))

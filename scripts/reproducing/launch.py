@@ -60,6 +60,13 @@ def start_child(command: Sequence[str], log: Path, environment: Mapping[str, str
         )  # fmt: skip
 
 
+def torchrun(command: Sequence[str], processes: int) -> list[str]:
+    """Return a command of the interpreter as so many processes of torch run it."""
+    if processes == 1:
+        return list(command)
+    return ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *command]
+
+
 def die_with(parent: int) -> None:
     """Let this process, a child of `parent`, end when that does."""
     if LIBC is not None:
@@ -79,19 +86,21 @@ def gpus() -> list[str]:
 
 
 class Local:
-    """Starts runs on this machine (a `Launcher`); they share its cores and its GPUs."""
+    """Starts runs of one or more processes on this machine (a `Launcher`); they share its cores and its GPUs."""
 
-    def __init__(self, slots: int) -> None:
-        self.slots, self.gpus = slots, gpus()
-        self.threads = max(1, (os.cpu_count() or 1) // slots)
+    def __init__(self, slots: int, processes: int = 1) -> None:
+        self.slots, self.processes, self.gpus = slots, processes, gpus()
+        self.threads = max(1, (os.cpu_count() or 1) // (slots * processes))
         self.jobs: dict[int, Job] = {}  # by slot
 
     def start(self, cell: Cell) -> Job:
         slot = next(i for i in range(self.slots) if i not in self.jobs or self.jobs[i].poll() is not None)
         environment = {"OMP_NUM_THREADS": str(self.threads)}
         if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
-        self.jobs[slot] = start_child(cell.command(), cell.log, environment)
+            own = range(slot * self.processes, (slot + 1) * self.processes)
+            names = dict.fromkeys(self.gpus[number % len(self.gpus)] for number in own)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+        self.jobs[slot] = start_child(torchrun(cell.command(), self.processes), cell.log, environment)
         return self.jobs[slot]
 
     def close(self) -> None:
