@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line on standard error and exit code 2."""
-        print(f"{self.prog}: error: {message}; see {self.prog} --help", file=sys.stderr)
+        tell(f"{self.prog}: error: {message}; see {self.prog} --help")
         raise SystemExit(2)
 
 
@@ -102,6 +102,9 @@ def pick_device(name: str) -> torch.device:
     """`auto` takes the first of cuda, mps and cpu that is there; raises UserError for what is not."""
     import torch  # seconds to import, and most scripts need none
 
+    local = os.environ.get("LOCAL_RANK")  # of a process that torchrun started
+    if local is not None and name in ("auto", "cuda") and torch.cuda.is_available():
+        name = f"cuda:{local}"
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -110,6 +113,12 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name}: there is no such device here; try --device auto") from error
     return device
+
+
+def tell(line: str) -> None:
+    """Print one line on standard error; of the processes that torchrun started, the first one does."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr)
 
 
 def run_command(prog: str, command: Callable[[], int]) -> int:
@@ -122,19 +131,16 @@ def run_command(prog: str, command: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell has it for SIGPIPE
     except (UserError, RunFailed) as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        tell(f"{prog}: error: {error}")
         return 2 if isinstance(error, UserError) else 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(
-            f"{prog}: error: the disk is full{where}; free some, then give the same command again",
-            file=sys.stderr,
-        )
+        tell(f"{prog}: error: the disk is full{where}; free some, then give the same command again")
         return 1
     except KeyboardInterrupt:
-        print(f"{prog}: stopped; nothing is lost, the same command goes on", file=sys.stderr)
+        tell(f"{prog}: stopped; nothing is lost, the same command goes on")
         return 130
 
 

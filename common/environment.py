@@ -6,6 +6,7 @@ Scripts import it before anything else. It uses the standard library only, and r
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +29,9 @@ def remedy() -> str:
         return f"run {python} {' '.join(sys.argv)}"
     return f"make the environment with `make .venv/ready` in {ROOT}, then run .venv/bin/python"
 
+
+if "WORLD_SIZE" in os.environ:  # torchrun's: each process would warn that parameters may lack a gradient
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 if problem():
     script = Path(sys.argv[0]).resolve()

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from common.training.regressor import Regressor
 
 
+def at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    """Return half-precision values as float32; others stay as they are."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a method may see of one training batch, in at least float32."""

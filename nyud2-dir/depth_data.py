@@ -113,7 +113,7 @@ class DepthSplit:
                 pixels = onto(torch.from_numpy(np.stack([sample.pixels for sample in samples])), device)
                 depth = np.stack([sample.depth for sample in samples])[:, None]
                 images = pixels.permute(0, 3, 1, 2).contiguous().float() / 255
-                images = jitter_colours(images, draw.seed) if augment else images
+                images = jitter_colours(images, draw) if augment else images
                 targets = onto(torch.from_numpy(depth), device)
                 valid = None if np.isfinite(depth).all() else targets.isfinite()
                 weights = None if table is None else table[self.bins.index(targets.nan_to_num())]
@@ -198,8 +198,8 @@ def moved(image: Image.Image, move: Move | None, *, order: Literal[0, 2]) -> Ima
 
 def _moves(draw: Draw) -> list[Move]:
     rng = np.random.default_rng([draw.seed, 0])
-    n = len(draw.indices)
-    flips, degrees = rng.random(n) < 0.5, rng.uniform(-DEGREES, DEGREES, n)
+    flips = rng.random(draw.size)[draw.rows] < 0.5
+    degrees = rng.uniform(-DEGREES, DEGREES, draw.size)[draw.rows]
     return [Move(bool(flip), float(angle)) for flip, angle in zip(flips, degrees, strict=True)]
 
 

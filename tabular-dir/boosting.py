@@ -23,7 +23,8 @@ from common.report import log, start_logging
 from common.settings import Running, Settings
 from common.task import Data, Draw, Prediction, Task
 from common.training import checkpoint, command
-from common.training.evaluate import Predictions, as_result
+from common.training.evaluate import Predictions
+from common.training.result import as_result, report
 from common.training.rundir import RunDir
 
 MOST_TREES = 300
@@ -57,7 +58,7 @@ def train_and_test(task: Task, settings: Settings, methods: Sequence[Method], di
     predicted["test"].rows().to_csv(directory.predictions, index=False)
     result = as_result(task, data, predicted["test"].table(), directory.best, trees)
     write_json(directory.metrics, result)
-    command.report(result, task, settings)
+    report(result, task, settings)
     return 0
 
 

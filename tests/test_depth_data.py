@@ -131,7 +131,7 @@ def colours_one_by_one(image, seed, row, n):
 @given(st.integers(0, 2**31 - 1))
 def test_colours_of_a_batch_are_those_of_each_image(seed):
     images = np.random.default_rng(seed).random((5, 3, 6, 8))
-    ours = jitter_colours(torch.from_numpy(images.astype(np.float32)), seed)
+    ours = jitter_colours(torch.from_numpy(images.astype(np.float32)), Draw(np.arange(5), seed))
     for row in range(5):
         theirs = colours_one_by_one(images[row].copy(), seed, row, 5)
         np.testing.assert_allclose(ours[row].numpy(), theirs, atol=2e-6)
@@ -140,7 +140,7 @@ def test_colours_of_a_batch_are_those_of_each_image(seed):
 def test_colours_are_drawn_as_published():
     """Grey images know brightness alone: of mean 1 +- .4, on top of a shift of lighting."""
     images = torch.full((4000, 3, 1, 1), 0.5)
-    ours = jitter_colours(images, 0).numpy()[:, :, 0, 0]
+    ours = jitter_colours(images, Draw(np.arange(len(images)), 0)).numpy()[:, :, 0, 0]
     rng = np.random.default_rng([0, 1])
     assert kstest(rng.normal(0, 0.1, (4000, 3)).ravel(), "norm", (0, 0.1)).pvalue > 0.01
     orders = {tuple(row) for row in rng.permuted(np.tile(np.arange(3), (4000, 1)), axis=1).tolist()}

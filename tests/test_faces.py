@@ -282,21 +282,27 @@ def test_each_crop_is_torchvisions_at_the_same_offset(seed, padding, number):
         padded = tvf.pad(batch[row], [padding] * 4)
         expected = tvf.crop(padded, top[row].item(), left[row].item(), SIZE, SIZE)
         assert torch.equal(cropped[row], tvf.hflip(expected) if flip[row] else expected)
-    assert torch.equal(cropped, random_crop_flip(batch, seed, padding))
+    assert torch.equal(cropped, random_crop_flip(batch, drawn(batch, seed), padding))
 
 
 @given(st.integers(0, 2**31))
 @settings(max_examples=20, deadline=None)
 def test_without_padding_only_the_flip_is_left_and_flipping_back_restores(seed):
     batch = images(8)
-    out = random_crop_flip(batch, seed, padding=0)
+    out = random_crop_flip(batch, drawn(batch, seed), padding=0)
     assert out.dtype == torch.uint8
     for before, after in zip(batch, out, strict=True):
         assert torch.equal(after, before) or torch.equal(after.flip(2), before)
-    assert torch.equal(out, random_crop_flip(batch, seed, padding=0))
+    assert torch.equal(out, random_crop_flip(batch, drawn(batch, seed), padding=0))
     # the layout of the cache, height x width x channel, must not matter
     channels_last = batch.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(random_crop_flip(channels_last, seed), random_crop_flip(batch, seed))
+    assert torch.equal(
+        random_crop_flip(channels_last, drawn(batch, seed)), random_crop_flip(batch, drawn(batch, seed))
+    )
+
+
+def drawn(images, seed):
+    return Draw(np.arange(len(images)), seed)
 
 
 def offsets(transform, padding, size, number):
@@ -324,22 +330,23 @@ def test_the_distribution_is_the_published_one():
         return [steps(marks) for _ in range(number)]
 
     def ours(marks, number):
-        return random_crop_flip(marks.expand(number, -1, -1, -1), 5, padding)
+        copies = marks.expand(number, -1, -1, -1)
+        return random_crop_flip(copies, drawn(copies, 5), padding)
 
     torch.manual_seed(0)
-    theirs, drawn = (offsets(how, padding, size, number) for how in (published_transform, ours))
-    assert ((theirs > 0) == (drawn > 0)).all(), "the same crops are possible"
-    expected = number / drawn.size
-    for counts in (theirs, drawn):
+    theirs, found = (offsets(how, padding, size, number) for how in (published_transform, ours))
+    assert ((theirs > 0) == (found > 0)).all(), "the same crops are possible"
+    expected = number / found.size
+    for counts in (theirs, found):
         chi_square = ((counts - expected) ** 2 / expected).sum()
         assert chi_square < 87, "the 0.1 % point of chi-square with 49 degrees of freedom is 85.4"
 
 
 def test_batches_draw_by_their_seed_and_images_differ_within_a_batch():
     same = images(1).expand(64, -1, -1, -1)
-    out = random_crop_flip(same, 3)
+    out = random_crop_flip(same, drawn(same, 3))
     assert len(out.flatten(1).unique(dim=0)) > 55
-    assert not torch.equal(out, random_crop_flip(same, 4))
+    assert not torch.equal(out, random_crop_flip(same, drawn(same, 4)))
 
 
 def test_normalize_is_to_tensor_and_normalize_exactly():

@@ -195,10 +195,10 @@ def test_data_without_augmentation_are_refused(tmp_path, capsys):
 
 def test_colours_change_by_the_seed_and_no_more_than_asked():
     images = torch.randint(60, 200, (16, 3, 8, 8), dtype=torch.uint8)
-    made = jitter_colours(images, 5, 0.2)
-    assert torch.equal(made, jitter_colours(images, 5, 0.2))
-    assert not torch.equal(made, jitter_colours(images, 6, 0.2))
-    assert torch.equal(images, jitter_colours(images, 5, 0.0))
+    made = jitter_colours(images, Draw(np.arange(16), 5), 0.2)
+    assert torch.equal(made, jitter_colours(images, Draw(np.arange(16), 5), 0.2))
+    assert not torch.equal(made, jitter_colours(images, Draw(np.arange(16), 6), 0.2))
+    assert torch.equal(images, jitter_colours(images, Draw(np.arange(16), 5), 0.0))
     assert made.dtype == torch.uint8
     change = (made.float() - images.float()).abs()
     assert (change.flatten(1).mean(1) > 0.5).all()

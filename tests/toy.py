@@ -118,8 +118,8 @@ class Augmented(Vectors):
     def batches(self, draws, *, augment, device):
         for draw in draws:
             for batch in super().batches([draw], augment=augment, device=device):
-                noise = torch.randn(batch.inputs.shape, generator=torch.Generator().manual_seed(draw.seed))
-                yield batch._replace(inputs=batch.inputs + 0.01 * noise) if augment else batch
+                noise = torch.randn(draw.size, 3, generator=torch.Generator().manual_seed(draw.seed))
+                yield batch._replace(inputs=batch.inputs + 0.01 * noise[draw.rows]) if augment else batch
 
 
 class Pairs(Vectors):

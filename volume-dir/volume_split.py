@@ -74,7 +74,7 @@ class ResampledVolumes(VolumeSplit):
 
 def uniform(draw: Draw) -> torch.Tensor:
     """Return 8 numbers from 0 to 1 for each sample of a draw, on the CPU: they are the same on every device."""
-    return torch.rand(len(draw.indices), 8, generator=torch.Generator().manual_seed(draw.seed))
+    return torch.rand(draw.size, 8, generator=torch.Generator().manual_seed(draw.seed))[draw.rows]
 
 
 def transformed(

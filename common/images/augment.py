@@ -11,18 +11,19 @@ import torch
 from torch.nn import functional as F
 
 from common.images.resident import onto
+from common.task import Draw
 
 PADDING = 16
 
 
-def random_crop_flip(images: torch.Tensor, seed: int, padding: int = PADDING) -> torch.Tensor:
+def random_crop_flip(images: torch.Tensor, draw: Draw, padding: int = PADDING) -> torch.Tensor:
     """A random crop of each zero-padded image, half of them mirrored; uint8 `(n, 3, H, W)` in and out.
 
-    The draw is made on the CPU from `seed` alone, so that it is the same on every device.
+    The draw is made on the CPU from its seed alone, so that it is the same on every device.
     """
-    generator = torch.Generator().manual_seed(seed)
-    top, left = torch.randint(0, 2 * padding + 1, (2, len(images)), generator=generator)
-    flip = torch.rand(len(images), generator=generator) < 0.5
+    generator = torch.Generator().manual_seed(draw.seed)
+    top, left = torch.randint(0, 2 * padding + 1, (2, draw.size), generator=generator)[:, draw.rows]
+    flip = torch.rand(draw.size, generator=generator)[draw.rows] < 0.5
     return crop_flip(images, top, left, flip, padding)
 
 
@@ -44,14 +45,15 @@ def crop_flip(
 GREY = (0.299, 0.587, 0.114)
 
 
-def jitter_colours(images: torch.Tensor, seed: int, strength: float) -> torch.Tensor:
+def jitter_colours(images: torch.Tensor, draw: Draw, strength: float) -> torch.Tensor:
     """Change brightness, contrast and saturation of each image, in this order; uint8 `(n, 3, H, W)` in and out.
 
     Each is a step of random size, from -`strength` to `strength`, towards black, the image's mean grey, or grey.
-    The draw is made on the CPU from `seed` alone, and is not that of the crops.
+    The draw is made on the CPU from its seed alone, and is not that of the crops.
     """
-    generator = torch.Generator().manual_seed(seed ^ 1)
-    amounts = strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1)
+    generator = torch.Generator().manual_seed(draw.seed ^ 1)
+    drawn = torch.rand(3, draw.size, 1, 1, 1, generator=generator)[:, draw.rows]
+    amounts = strength * (2 * drawn - 1)
     floats, share = images.float(), onto(torch.tensor(GREY), images.device).view(1, 3, 1, 1)
     for what, amount in zip(("black", "mean", "grey"), onto(amounts, images.device), strict=True):
         grey = (floats * share).sum(1, keepdim=True)

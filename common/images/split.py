@@ -93,8 +93,8 @@ class FaceSplit:
         """Return pixels on their device as inputs, augmented where a draw is given."""
         images = pixels.permute(0, 3, 1, 2)
         if draw is not None:
-            images = random_crop_flip(images, draw.seed, self.padding)
-            images = jitter_colours(images, draw.seed, self.jitter) if self.jitter else images
+            images = random_crop_flip(images, draw, self.padding)
+            images = jitter_colours(images, draw, self.jitter) if self.jitter else images
         return normalize(images)
 
     def _read(self, draw: Draw, decoders: Executor, pin: bool) -> Batch:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import StudentT
 
 from common.flags import flag
-from common.method import Head, Method, Seen
+from common.method import Head, Method, Seen, at_least_float32
 from common.methods.nig import nig_loss
 from common.methods.outputs import Outputs, known_outputs
 from common.task import Prediction
@@ -48,7 +48,7 @@ class EvidentialHead(Head):
 
     def predict(self, features: torch.Tensor) -> Prediction:
         """Return gamma and the Student-t of a label: 2 alpha degrees, scale^2 = beta (1 + nu) / (nu alpha)."""
-        gamma, nu, alpha, beta = self(features).float().split(1, dim=1)
+        gamma, nu, alpha, beta = at_least_float32(self(features)).split(1, dim=1)
         unit = self.target_scale
         mean = gamma * unit + self.target_mean
         scale = (beta * (1 + nu) / (nu * alpha)).sqrt() * unit

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from common.fds import FDS
+from common.method import at_least_float32
 
 FLOOR = 1e-6  # of a variance
 
@@ -21,8 +22,8 @@ class GaussianLayers(nn.Module):
         self.mean, self.variance = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        variance = F.softplus(self.variance(features).float()) + FLOOR
-        return torch.cat([self.mean(features).float(), variance], dim=1)
+        variance = F.softplus(at_least_float32(self.variance(features))) + FLOOR
+        return torch.cat([at_least_float32(self.mean(features)), variance], dim=1)
 
 
 class GaussianBlock(nn.Module):
@@ -48,8 +49,8 @@ class GaussianBlock(nn.Module):
             out = F.relu(getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(out)))
         mean, variance = getattr(self, f"conv{self.depth}")(out).chunk(2, dim=1)
         mean = F.relu(getattr(self, f"bn{self.depth}")(mean) + residual)
-        variance = F.softplus(variance.float()) + FLOOR
-        return torch.cat([mean.float(), variance / variance[0, 0].numel()], dim=1)
+        variance = F.softplus(at_least_float32(variance)) + FLOOR
+        return torch.cat([at_least_float32(mean), variance / variance[0, 0].numel()], dim=1)
 
 
 def _doubled(conv: nn.Conv2d) -> nn.Conv2d:

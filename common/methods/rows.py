@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from common.method import Seen
+from common.method import Seen, at_least_float32
 from common.task import Batch, Task
 
 
@@ -42,7 +42,7 @@ def rows_of(seen: Seen, features: torch.Tensor, predictions: torch.Tensor | None
 def predictions_of(seen: Seen, features: torch.Tensor, task: Task) -> torch.Tensor:
     """Return what the head predicts from features, in label units, without gradient."""
     assert seen.head is not None
-    return task.in_label_units(seen.head(features).float())
+    return task.in_label_units(at_least_float32(seen.head(features)))
 
 
 def unit_rows(features: torch.Tensor) -> torch.Tensor:

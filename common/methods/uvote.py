@@ -12,7 +12,7 @@ from torch.distributions import Laplace
 
 from common.errors import UserError
 from common.flags import POSITIVE, flag
-from common.method import Head, Method, Seen
+from common.method import Head, Method, Seen, at_least_float32
 from common.methods.label_density import DENSITIES, LabelWeights, exponents_of, label_weights
 from common.methods.laplace import branch_losses, combine, curriculum, laplace_nll
 from common.methods.outputs import Outputs, known_outputs
@@ -87,7 +87,7 @@ class UvoteHead(Head):
 
     def predict(self, features: torch.Tensor) -> Prediction:
         """Return the Laplace distribution of the answer; mean and log-scale of each branch are columns."""
-        means, log_scales = self(features).float().chunk(2, dim=1)
+        means, log_scales = at_least_float32(self(features)).chunk(2, dim=1)
         means = means * self.target_scale + self.target_mean
         log_scales = log_scales + math.log(self.target_scale)
         mean, log_scale = (

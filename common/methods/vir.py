@@ -15,7 +15,7 @@ from torch.distributions import Normal
 from common.errors import UserError
 from common.flags import POSITIVE, flag
 from common.lds import SIGMA_KERNELS
-from common.method import Head, Method, Passes, Seen
+from common.method import Head, Method, Passes, Seen, at_least_float32
 from common.methods.gaussian_features import GaussianFDS, GaussianLayers, sampled, with_gaussian_block
 from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, kernel_name, window_name
 from common.methods.nig import nig_loss
@@ -74,7 +74,7 @@ class VirHead(Head):
         self.__dict__["mean_of"] = mean_of  # of the encoder's features; a part of the method
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        gamma, count, beta = self.linear(z).float().split(1, dim=1)
+        gamma, count, beta = at_least_float32(self.linear(z)).split(1, dim=1)
         count, beta = (F.softplus(value, beta=0.1, threshold=20) for value in (count, beta))
         # A beta that underflows to 0 would make the loss infinite.
         return torch.cat([gamma, count + 2, beta.clamp(min=1e-12)], dim=1)
@@ -184,7 +184,7 @@ class Vir(Method):
 
     def gaussian(self, raw: torch.Tensor) -> torch.Tensor:
         """Return mean and variance `(n, 2C)` of the encoder's features."""
-        return raw.float() if self.layers is None else self.layers(raw)
+        return at_least_float32(raw) if self.layers is None else self.layers(raw)
 
     def features(self, z: torch.Tensor, batch: Batch, epoch: int) -> torch.Tensor:
         """Return a sample of the calibrated Gaussians."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,20 @@ import torch
 
 from common import cli
 from common.errors import UserError
-from common.files import check_writable, digest, write_atomically, write_json
+from common.files import check_writable, digest, write_atomically
 from common.method import Method, choose_methods, methods_of
-from common.metrics import METRICS
 from common.relevance import Relevance
-from common.report import shot_text, start_logging, stop_logging
+from common.report import start_logging, stop_logging
 from common.settings import Running, Settings, Training
 from common.task import Data, Task
-from common.training import checkpoint
+from common.training import checkpoint, ranks
 from common.training.compute import check_device, precision, set_up_compute
 from common.training.engine import Run
-from common.training.evaluate import as_result, evaluate
-from common.training.regressor import build_regressor, check_tied, load_model, set_up
+from common.training.evaluate import evaluate
+from common.training.regressor import Regressor, build_regressor, check_tied, load_model, set_up
+from common.training.result import as_result, report
 from common.training.resume import resume
-from common.training.rundir import RunDir
+from common.training.rundir import Bystander, RunDir
 
 log = logging.getLogger("dir")
 
@@ -82,10 +82,20 @@ def named(task: Task, settings: Settings, methods: Sequence[Method]) -> str:
 
 
 def run(task: Task, settings: Settings, train: Callable[..., int] | None = None) -> int:
-    """Train and test, or with `--evaluate` only test; return the exit code.
+    """Train and test, or with `--evaluate` only test, with all processes of the run; return the exit code.
 
     `train` takes the place of `train_and_test` for a model that is no regressor of torch.
     """
+    with ranks.group(cli.pick_device(settings[Running].where)):
+        settings = settings.with_(seed=ranks.from_first(settings[Running].seed))  # a random one is drawn once
+        ranks.check_batch(settings[Training].batch_size)
+        try:
+            return _run(task, settings, train or train_and_test)
+        finally:
+            stop_logging()
+
+
+def _run(task: Task, settings: Settings, train: Callable[..., int]) -> int:
     running = settings[Running]
     methods = choose_methods(task, settings)
     path = running.store_root / named(task, settings, methods)
@@ -97,20 +107,22 @@ def run(task: Task, settings: Settings, train: Callable[..., int] | None = None)
             f"--overwrite would replace the run that --resume names ({running.resume}); drop --overwrite to go on "
             "with it, or copy the checkpoint elsewhere first"
         )
-    try:
-        if running.evaluate:
-            tested = running.eval_model or running.resume or path / "ckpt.best.pth.tar"
-            return evaluate_only(task, settings, methods, Path(tested))
-        if running.resume == "" and not path.exists():
-            raise UserError(f"{path}: there is no such run to --resume; without the flag it starts")
-        directory = RunDir(
+    if running.evaluate:
+        tested = running.eval_model or running.resume or path / "ckpt.best.pth.tar"
+        return evaluate_only(task, settings, methods, Path(tested))
+    if running.resume == "" and not path.exists():
+        raise UserError(f"{path}: there is no such run to --resume; without the flag it starts")
+    data = digest_of(task, settings)
+    ranks.check_same("data", data)
+    directory = ranks.by_first(
+        lambda: RunDir(
             path, settings, log_file=running.log_file, overwrite=running.overwrite,
-            data=digest_of(task, settings), length=task.length,
-        )  # fmt: skip
-        with contextlib.closing(directory):
-            return (train or train_and_test)(task, settings, methods, directory)
-    finally:
-        stop_logging()
+            data=data, length=task.length,
+        )
+    )  # fmt: skip
+    result = ranks.from_first(None if directory is None else directory.result)
+    with contextlib.closing(directory or Bystander(path, result)) as directory:
+        return train(task, settings, methods, directory)
 
 
 def digest_of(task: Task, settings: Settings) -> str | None:
@@ -131,7 +143,7 @@ def train_and_test(task: Task, settings: Settings, methods: Sequence[Method], di
     start_logging(directory.log)
     try:
         training = prepare(task, settings, methods, directory)
-        resume(training)
+        ranks.together(lambda: resume(training))
     except UserError:
         directory.withdraw()  # the mended command may be another configuration
         raise
@@ -144,17 +156,24 @@ def train_and_test(task: Task, settings: Settings, methods: Sequence[Method], di
 def prepare(task: Task, settings: Settings, methods: Sequence[Method], directory: RunDir) -> Run:
     """Load data and model; raises UserError for anything that the user can fix."""
     device, seed = cli.pick_device(settings[Running].where), settings[Running].seed
-    log.info("Run directory %s, seed %d, device %s", directory.path, seed, device)
+    together = f", {ranks.size()} processes" if ranks.size() > 1 else ""
+    log.info("Run directory %s, seed %d, device %s%s", directory.path, seed, device, together)
     warn_of_idle(settings)
-    check_device(settings[Training], device)
-    torch.manual_seed(seed)
-    data = load(task, settings)
-    for method in methods:
-        data = method.prepare(data)
-    log.info("Methods: %s", "; ".join(method.describe() for method in methods))
-    regressor = build_regressor(task, settings, data, methods).to(device)
-    set_up(regressor, task, settings, data)
-    set_up_compute(regressor, settings[Training])
+
+    def built() -> tuple[Data, Regressor]:
+        check_device(settings[Training], device)
+        torch.manual_seed(seed)
+        data = load(task, settings)
+        for method in methods:
+            data = method.prepare(data)
+        log.info("Methods: %s", "; ".join(method.describe() for method in methods))
+        regressor = build_regressor(task, settings, data, methods).to(device)
+        set_up(regressor, task, settings, data)
+        set_up_compute(regressor, settings[Training])
+        return data, regressor
+
+    data, regressor = ranks.together(built)
+    ranks.check_same("data", [len(split) for split in (data.train, data.val, data.test)])
     return Run(task, settings, data, regressor, directory)
 
 
@@ -167,16 +186,17 @@ def warn_of_idle(settings: Settings) -> None:
 def test(training: Run) -> None:
     """Test the best checkpoint; metrics.json is written last and marks the run as finished."""
     task, data, directory = training.task, training.data, training.directory
+    ranks.everywhere(None)  # the best checkpoint is written
     content = checkpoint.load(directory.best)
     table: dict[str, Any] = {}
     if training.regressor.head is not None:
         load_model(training.regressor, content, task, directory.best)
         tested = evaluate(training.regressor, data.test, task, data, training.training.batch_size)
         table = tested.table()
-        tested.rows().to_csv(directory.predictions, index=False)
+        directory.keep_predictions(tested)
         directory.write_scalars("test", table, content["state"]["step"])
     result = as_result(task, data, table, directory.best, content["epoch"])
-    write_json(directory.metrics, result)
+    directory.finish(result)
     report(result, task, training.settings)
 
 
@@ -195,7 +215,7 @@ def evaluate_only(task: Task, settings: Settings, methods: Sequence[Method], pat
     tested = evaluate(regressor, data.test, task, data, settings[Training].batch_size)
     report(as_result(task, data, tested.table(), path, content.get("epoch")), task, settings)
     predictions = settings[Running].predictions
-    if predictions is not None:
+    if predictions is not None and ranks.rank() == 0:
         write_atomically(predictions, tested.rows().to_csv(index=False))
     return 0
 
@@ -221,27 +241,3 @@ def load(task: Task, settings: Settings) -> Data:
 def rounded(bound: float) -> str:
     """Return a shot threshold for people: whole from 100 on, else as short as it can be."""
     return f"{bound:,.0f}" if bound >= 100 else f"{bound:.4g}"
-
-
-def report(result: dict[str, Any], task: Task, settings: Settings) -> None:
-    """Log the test table, and write the result to `--metrics_json` too."""
-    standin = f"\n  on a stand-in: {result['standin']}" if "standin" in result else ""
-    epoch = "" if result["epoch"] is None else f" (epoch {result['epoch'] + task.epoch_offset})"
-    selected = "\n  selected on the test set, as the paper did" if "selected_on" in result else ""
-    selected += f"\n  shots: {result['shots_by']}" if "shots_by" in result else ""
-    table = "  no head, so no test table"
-    if result["shots"]:
-        table = shot_text(result["shots"], (*task.table, *more_metrics(result["shots"]["all"], settings)))
-    log.info("Test of %s%s%s%s\n%s", result["checkpoint"], epoch, standin, selected, table)
-    path = settings[Running].metrics_json
-    if path is not None:
-        write_json(path, result)
-
-
-def more_metrics(known: Mapping[str, Any], settings: Settings) -> list[str]:
-    """Return those of `--metrics` that the test knows; log which it does not."""
-    asked = {METRICS[name].key: name for name in settings[Running].metrics}
-    if absent := [name for key, name in asked.items() if key not in known]:
-        have = ", ".join(name for name in known if name != "n")
-        log.warning("--metrics %s: not measured by this test; it has %s", " ".join(absent), have)
-    return [name for key, name in asked.items() if key in known]

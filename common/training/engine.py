@@ -24,7 +24,7 @@ from common.method import Seen
 from common.report import Progress, shot_text
 from common.settings import Running, Settings, Training
 from common.task import Batch, Data, Task
-from common.training import checkpoint
+from common.training import checkpoint, ranks
 from common.training.draws import EXTRA_PASS, epoch_draws, evaluation_draws, steps_of_epoch, training_draws
 from common.training.evaluate import evaluate
 from common.training.optimizer import learning_rates, make_optimizer
@@ -42,9 +42,7 @@ class State:
     history: list[float] = field(default_factory=list)  # the selecting metric at each check, lower is better
     seconds: float = 0.0
     table: dict[str, Any] | None = None  # of the last check
-    losses: dict[str, float] = field(
-        default_factory=dict
-    )  # each loss summed over samples, since the last check
+    losses: dict[str, float] = field(default_factory=dict)  # sums over samples, since the last check
     samples: int = 0  # of those sums
 
 
@@ -66,9 +64,9 @@ class Run:
         self.max_steps = self.check_every * length.checks
         self.select = task.select(settings)
         self.state = State(step=length.first_epoch * self.steps_per_epoch)
-        self.pending: list[
-            tuple[int, dict[str, torch.Tensor]]
-        ] = []  # samples and losses, still on the device
+        self.model = ranks.parallel(regressor, [self.seed, self.state.step, ranks.rank()])
+        # Samples and losses, still on the device.
+        self.pending: list[tuple[int, dict[str, torch.Tensor]]] = []
 
     def train(self) -> None:
         """Step until the last check or until patience runs out.
@@ -81,14 +79,15 @@ class Run:
             while state.step < self.max_steps and not out_of_patience(state.history, self.training.patience):
                 began, epoch = time.monotonic(), state.step // self.steps_per_epoch
                 batch = next(batches)
-                samples = len(batch.targets) // self.views
+                samples = batch.share.of if batch.share else len(batch.targets) // self.views
                 self.pending.append((samples, self.step(batch, epoch)))
                 state.step += 1
                 if state.step % self.steps_per_epoch == 0:
                     self.end_epoch(epoch)
                 state.seconds += time.monotonic() - began
                 progress.advance(samples, "" if state.step % self.training.print_freq else self.settle())
-                stopping = bool(stop)  # once: a signal that comes during the check stops after the next step
+                # Once: a signal that comes during the check stops after the next step.
+                stopping = ranks.any_of(bool(stop))
                 if state.step % self.check_every == 0:
                     self.check()
                 elif stopping:
@@ -102,7 +101,7 @@ class Run:
             self.data.train, self.training.batch_size, self.seed, self.state.step,
             views=self.views, drop_last=self.drop_last,
         )  # fmt: skip
-        return self.data.train.batches(draws, augment=True, device=self.device)
+        return ranks.batches(self.data.train, draws, augment=True, device=self.device, views=self.views)
 
     def step(self, batch: Batch, epoch: int) -> dict[str, torch.Tensor]:
         """Take one step of gradient descent; return the losses by name, still on the device."""
@@ -110,7 +109,7 @@ class Run:
             group["lr"] = rate
         self.regressor.train()
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.regressor(batch, epoch)
+        losses = self.model(batch, epoch)
         functools.reduce(torch.add, losses.values()).backward()
         if self.training.max_grad_norm:
             nn.utils.clip_grad_norm_(self.regressor.parameters(), self.training.max_grad_norm)
@@ -136,9 +135,10 @@ class Run:
         else:
             draws, augment = epoch_draws(split, size, self.seed, epoch, EXTRA_PASS), True
         with Progress(len(split), self.task.unit, what) as progress:
-            for batch in split.batches(draws, augment=augment, device=self.device):
-                yield self.regressor.see(batch, epoch)
-                progress.advance(len(batch.targets))
+            for batch in ranks.batches(split, draws, augment=augment, device=self.device):
+                seen = self.regressor.see(batch, epoch)
+                yield seen
+                progress.advance(len(seen.batch.targets))
 
     def settle(self) -> str:
         """Bring the pending losses off the device; raises RunFailed if one is not finite."""
@@ -231,10 +231,11 @@ class Run:
             "tied": dict(self.data.tied),
             "state": asdict(self.state),
             "random": checkpoint.random_state(),
+            **ranks.streams(self.regressor.stream),
         }
         if self.task.published is not None:
             content |= self.task.published(content)
-        checkpoint.save(self.directory.last, content, also=self.directory.best if best else None)
+        self.directory.keep(content, best=best)
 
     def progress(self) -> Progress:
         """Return the bar over all samples that training may see."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from common.errors import RunFailed
 from common.metrics import shot_table
 from common.report import Progress
 from common.task import Data, Draw, Evaluator, Prediction, Split, Task
+from common.training import ranks
 from common.training.draws import evaluation_draws
 from common.training.regressor import Regressor
 from common.training.scores import score_columns
@@ -82,28 +83,9 @@ def evaluate(regressor: Regressor, split: Split, task: Task, data: Data, batch_s
     evaluator = (task.evaluator or Predictions)(task, split, data)
     draws = evaluation_draws(split, batch_size)
     with Progress(len(split), task.unit, "evaluation") as progress:
-        batches = split.batches(draws, augment=False, device=device)
+        batches = ranks.batches(split, draws, augment=False, device=device)
         for draw, batch in zip(draws, batches, strict=True):
-            evaluator.add(draw, regressor.predict(batch.inputs), batch.targets)
+            prediction = regressor.predict(batch.inputs, batch.share)
+            evaluator.add(draw, prediction, ranks.whole(batch).targets)
             progress.advance(len(draw.indices))
     return evaluator
-
-
-def as_result(
-    task: Task, data: Data, table: Mapping[str, Any], checkpoint: object, epoch: int | None
-) -> dict[str, Any]:
-    """Return the content of `metrics.json`.
-
-    `standin` is there only where data stood in, `selected_on` only where it was the test set, `shots_by` only
-    where the thresholds of the shots follow from the data.
-    """
-    result: dict[str, Any] = {
-        "dataset": task.name, "split": "test", "checkpoint": str(checkpoint), "epoch": epoch,
-    }  # fmt: skip
-    if data.standin:
-        result["standin"] = data.standin
-    if data.selected_on == "test":
-        result["selected_on"] = "test"
-    if data.shots.rule:
-        result["shots_by"] = data.shots.rule
-    return result | {"shots": dict(table)}

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from common.method import Head, Method, Needs, Seen, all_methods, combined_needs
+from common.method import Head, Method, Needs, Seen, all_methods, at_least_float32, combined_needs
 from common.settings import Settings, Training
-from common.task import Batch, Data, Prediction, Task
+from common.task import Batch, Data, Prediction, Share, Task
 from common.training import checkpoint
+from common.training.ranks import Stream, gathered, whole
 
 log = logging.getLogger("dir")
 
@@ -43,6 +44,7 @@ class Regressor(nn.Module):
         self.methods = nn.ModuleDict({method.name(): method for method in methods})
         self.needs: Needs = combined_needs(methods)
         self.bf16 = False  # the encoder's precision; what follows it is in at least float32
+        self.stream: Stream | None = None  # of the encoder's random numbers, where several processes train
 
     def __iter__(self) -> Iterator[Method]:
         return iter(self.methods.values())  # type: ignore[arg-type]  # torch types its values as Module
@@ -59,16 +61,18 @@ class Regressor(nn.Module):
             self.encoder.eval()
         return self
 
-    def encode(self, inputs: Any) -> torch.Tensor:
-        """Return the encoder's features in at least float32, whatever it computes in."""
+    def encode(self, inputs: Any, share: Share | None = None) -> torch.Tensor:
+        """Return the encoder's features of a batch in at least float32; with a `share`, all processes encode theirs."""
         device = next(self.parameters()).device
         cast = torch.autocast(device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
-        with cast:
-            return at_least_float32(self.encoder(inputs))
+        draws = contextlib.nullcontext() if share is None or self.stream is None else self.stream
+        with cast, draws:
+            features = at_least_float32(self.encoder(inputs))
+        return gathered(features, share)
 
     def see(self, batch: Batch, epoch: int) -> Seen:
         """Return the features of a batch, before and after the methods, without outputs."""
-        raw = self.encode(batch.inputs)
+        raw, batch = self.encode(batch.inputs, batch.share), whole(batch)
         features = raw
         for method in self:
             features = method.features(features, batch, epoch)
@@ -83,7 +87,7 @@ class Regressor(nn.Module):
         extra = None
         if self.needs.extra_views:
             own = len(batch.targets) // self.views * (self.needs.views or 1)
-            extra = self.encode(batch.inputs[own:])
+            extra = self.encode(batch.inputs[own:], batch.share)
             batch = batch.first(own)
         seen = self.see(batch, epoch)
         outputs = None if self.head is None else at_least_float32(self.head(seen.features))
@@ -91,18 +95,13 @@ class Regressor(nn.Module):
         with torch.autocast(seen.raw.device.type, enabled=False):
             return {name: loss for method in self for name, loss in method.losses(seen).items()}
 
-    def predict(self, inputs: Any) -> Prediction:
-        """Return the prediction for inputs, in label units; the regressor must have a head."""
-        features = self.encode(inputs)
+    def predict(self, inputs: Any, share: Share | None = None) -> Prediction:
+        """Return the prediction for a batch, in label units; the regressor must have a head."""
+        features = self.encode(inputs, share)
         if isinstance(self.head, Head):
             return self.head.predict(features)
         assert self.head is not None
         return Prediction(self.head(features) * self.target_scale + self.target_mean)
-
-
-def at_least_float32(values: torch.Tensor) -> torch.Tensor:
-    """Return half-precision values as float32; others stay as they are."""
-    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def build_regressor(task: Task, settings: Settings, data: Data, methods: Sequence[Method] = ()) -> Regressor:

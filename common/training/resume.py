@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import UserError
 from common.method import methods_of
 from common.settings import Running
-from common.training import checkpoint
+from common.training import checkpoint, ranks
 from common.training.engine import Run, State
 from common.training.optimizer import load_state, same_kind
 from common.training.regressor import check_tied, key_map, load_model
@@ -40,6 +40,7 @@ def resume(run: Run) -> None:
         known = {part.name for part in fields(State)}  # a checkpoint from before may hold others
         run.state = State(**{name: value for name, value in content["state"].items() if name in known})
         checkpoint.set_random_state(content["random"])
+        ranks.resume_stream(run.regressor.stream, content)
     else:
         run.state = State(step=content["epoch"] * run.steps_per_epoch)
     if path != run.directory.last:

@@ -14,7 +14,8 @@ from common.cli import NO_FLAGS
 from common.errors import UserError
 from common.files import read_json, write_atomically, write_json
 from common.settings import Settings
-from common.task import Length
+from common.task import Evaluator, Length
+from common.training import checkpoint
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -36,11 +37,7 @@ class RunDir:
         data: str | None = None,
         length: Callable[[Settings], Length] = lambda settings: Length(0, 0),
     ) -> None:
-        self.path = path
-        self.last, self.best = path / "ckpt.pth.tar", path / "ckpt.best.pth.tar"
-        self.metrics, self.predictions = path / "metrics.json", path / "predictions.csv"
-        self.history = path / "metrics.jsonl"
-        self.log = path / log_file
+        self._name_files(path, log_file)
         self._aside = path / ".replaced"  # a run that --overwrite takes the place of
         self._writer: SummaryWriter | None = None
         self._purge_from: int | None = None
@@ -61,10 +58,29 @@ class RunDir:
             self.close()
             raise
 
+    def _name_files(self, path: Path, log_file: str) -> None:
+        self.path = path
+        self.last, self.best = path / "ckpt.pth.tar", path / "ckpt.best.pth.tar"
+        self.metrics, self.predictions = path / "metrics.json", path / "predictions.csv"
+        self.history = path / "metrics.jsonl"
+        self.log: Path | None = path / log_file
+
     @property
     def result(self) -> dict[str, Any] | None:
         """The content of `metrics.json`, which is written last; None while the run is unfinished."""
         return read_json(self.metrics)
+
+    def keep(self, content: dict[str, Any], *, best: bool) -> None:
+        """Write the checkpoint, as the best one too if it is."""
+        checkpoint.save(self.last, content, also=self.best if best else None)
+
+    def keep_predictions(self, tested: Evaluator) -> None:
+        """Write `predictions.csv`."""
+        tested.rows().to_csv(self.predictions, index=False)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write `metrics.json`, which marks the run as finished."""
+        write_json(self.metrics, result)
 
     def record(self, record: dict[str, Any]) -> None:
         """One more line of `metrics.jsonl`, and the same as TensorBoard scalars."""
@@ -182,6 +198,24 @@ class RunDir:
                 f"flags (--config {self.path / 'args.json'}), else choose another --store_name or --store_root, "
                 "or --overwrite it"
             )
+
+
+class Bystander(RunDir):
+    """The directory of a run for its other processes: they read, and leave all writing to the first."""
+
+    def __init__(self, path: Path, result: dict[str, Any] | None) -> None:
+        self._name_files(path, "")
+        self._result, self.log = result, None
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The content of `metrics.json` as the first process found it."""
+        return self._result
+
+    def _leave(self, *_: object, **__: object) -> None:
+        """Do nothing: the first process does it."""
+
+    keep = keep_predictions = finish = record = rewind = write_scalars = begin = withdraw = close = _leave
 
 
 def read_saved(path: Path) -> dict[str, Any]:
