@@ -54,6 +54,7 @@ def make_old(path, module, data, saved):
     return (path / "args.json").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_an_old_run_goes_on_is_evaluated_and_is_known_to_be_finished(name, tmp_path, monkeypatch, capsys):
     module, write, flags, saved, step = RUNS[name]
