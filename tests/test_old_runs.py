@@ -97,6 +97,7 @@ def test_another_configuration_than_an_old_run_is_refused(name, tmp_path, monkey
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_an_old_args_json_is_a_configuration(name, tmp_path, monkeypatch, capsys):
     """What it holds beside flags is passed over; the command line says where the run is."""
