@@ -156,9 +156,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("python", shlex.join(cell.command()))
         return 0
     print(f"{table.name}: {table.title}", flush=True)
+    runs = launcher(
+        args.launcher, args.jobs, args.processes_per_run
+    )  # before the data, which may take minutes, as it may refuse
     make_data(table)
     try:
-        Sweep(own_or_missing(cells, table), launcher(args.launcher, args.jobs, args.processes_per_run)).run()
+        Sweep(own_or_missing(cells, table), runs).run()
     except RunFailed:
         with contextlib.suppress(UserError):  # what there is, is worth seeing
             print("\n" + markdown(table))

@@ -26,6 +26,7 @@ _GET_DATA = (
     "python scripts/download.py sts-b and then python scripts/prepare.py sts-b make them, "
     "python scripts/make_standin.py sts-b --out DIR writes a stand-in, --data_dir says where they are"
 )
+_ALL_SPLITS = "the vocabulary is that of all three splits, so evaluating one split needs all of them; "
 _GET_VECTORS = (
     "python scripts/download.py glove gets it, --word_embs_file says where the file is, "
     "--glove 0 does without"
@@ -79,7 +80,8 @@ def load_corpus(folder: Path, max_tokens: int, max_words: int) -> Corpus:
     missing = [file for file in SPLIT_FILES.values() if not (folder / file).is_file()]
     if missing:
         what = "not in this folder" if folder.is_dir() else "not found, as there is no such folder"
-        raise UserError(f"{folder.resolve()}: {', '.join(missing)} {what}; {_GET_DATA}")
+        why = "" if len(missing) == len(SPLIT_FILES) else _ALL_SPLITS
+        raise UserError(f"{folder.resolve()}: {', '.join(missing)} {what}; {why}{_GET_DATA}")
     pairs = {name: read_pairs(folder / file) for name, file in SPLIT_FILES.items()}
     tokens = {
         name: [[tokenize(sentence, max_tokens) for sentence in side] for side in (split.first, split.second)]

@@ -188,6 +188,7 @@ def test_seeds_of_the_two_rows_are_drawn_independently(root):
     assert low == pytest.approx(-11) and high == pytest.approx(9)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(root):
     """Known difference of MAE; 150 experiments of 120 samples and one seed.
 

@@ -65,6 +65,7 @@ def test_counts_are_written_between_their_marks():
         count_lines.quoting("# Guide\n", "  2  new\n")
 
 
+@pytest.mark.slow
 def test_contributing_quotes_the_counts():
     guide = count_lines.GUIDE.read_text(encoding="utf-8")
     assert guide == count_lines.quoting(guide, count_lines.counts_text()), (
@@ -84,6 +85,7 @@ LIMITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", LIMITS)
 def test_the_counts_keep_their_limits(counted, label):
     long = count_lines.long_functions() + count_lines.long_modules()

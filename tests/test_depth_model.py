@@ -32,6 +32,7 @@ def test_keys_shapes_and_types_are_the_published_ones(regressor, golden):
     assert ours == json.loads((golden / "nyu_state_keys.json").read_text())
 
 
+@pytest.mark.slow
 def test_outputs_are_the_published_models(regressor, golden):
     state = regressor.state_dict()
     keys = {key: published_key(key) for key in state}

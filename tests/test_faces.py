@@ -322,6 +322,7 @@ def offsets(transform, padding, size, number):
     return counts
 
 
+@pytest.mark.slow
 def test_the_distribution_is_the_published_one():
     padding, size, number = 2, 8, 6000
 

@@ -49,6 +49,13 @@ def test_without_ray_the_way_to_get_it_is_told(monkeypatch, capsys):
     assert capsys.readouterr().err.endswith("--launcher ray: needs Ray; python -m pip install -e '.[ray]'\n")
 
 
+def test_ray_is_looked_for_before_the_data_are_drawn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr(reproduce, "make_data", lambda table: pytest.fail("draws the stand-in first"))
+    command = ["--table", "4", "--scale", "small", "--launcher", "ray"]
+    assert cli.run_command(PROG, lambda: reproduce.main(command)) == 2
+
+
 def test_two_workers_run_cells_side_by_side_and_one_that_dies_stops_no_other(tmp_path):
     root = copy_of_the_repository(tmp_path, {
         "A": "--meet 2", "B": "--meet 2 --value 1", "Bad": "--fail", "RRT": "--pretrained {A}",

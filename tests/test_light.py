@@ -36,7 +36,7 @@ def run(*argv, root=ROOT, python=(sys.executable,), **env):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_help_loads_nothing_heavy(name):
+def test_11_13_help_loads_nothing_heavy(name):
     ended = run("-c", PROBE, str(ROOT / "scripts" / name), "--help")
     assert ended.returncode == 0
     assert "usage: " in ended.stdout
@@ -44,7 +44,7 @@ def test_help_loads_nothing_heavy(name):
 
 
 @pytest.mark.parametrize("name", ["download.py", "reproduce.py"])
-def test_lists_load_nothing_heavy(name):
+def test_11_13_lists_load_nothing_heavy(name):
     ended = run("-c", PROBE, str(ROOT / "scripts" / name), "--list")
     assert ended.returncode == 0
     assert ended.stderr.splitlines()[-1] == "LOADED []"

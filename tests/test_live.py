@@ -17,6 +17,9 @@ from stub_repository import (
 )  # fmt: skip
 
 from common import cli
+from common.files import write_json
+from common.task import load_task
+from common.training.command import settings_of
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +71,17 @@ def test_progress_is_read_from_the_run_of_this_seed(tmp_path, monkeypatch):
     progress = live.progress_of(cell)
     assert progress == live.Progress(checks=2, of=8, epoch=1.0, step=20)
     assert (str(progress), progress.share) == ("check 2 of 8 (epoch 1.0, step 20)", 0.25)
+
+
+@pytest.mark.parametrize("name", ["agedb", "imdb-wiki", "sts-b", "nyud2"])
+def test_the_length_is_read_on_every_data_set(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    task, cell = load_task(name), recipes.Cell("t", "A", 0, "x", "")
+    settings = settings_of(task, "", " ", ["--seed", "0"])
+    folder = tmp_path / cell.store_root / "run"
+    folder.mkdir(parents=True)
+    write_json(folder / "args.json", settings.identity())
+    assert live.progress_of(cell).of == task.length(settings).checks
 
 
 def test_on_a_pipe_what_runs_is_told_now_and_then(monkeypatch, capsys):

@@ -185,7 +185,11 @@ IMAGES = toy.replace(toy.TASK, build=lambda settings, data: Images(), target_sca
 
 
 @pytest.mark.parametrize(
-    "task", [toy.replace(toy.KINDS["pairs"], target_scale=5.0), IMAGES], ids=["pairs", "resnet"]
+    "task",
+    [
+        pytest.param(toy.replace(toy.KINDS["pairs"], target_scale=5.0), id="pairs"),
+        pytest.param(IMAGES, id="resnet", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("flags", ["", "--lds --vir_variant paper"])
 def test_wired_as_proven(tmp_path, task, flags):
@@ -244,6 +248,7 @@ def test_the_last_convolution_keeps_its_weights_as_the_mean_half():
     assert {"layer4.1.conv2.weight", "layer4.1.bn2.weight"} <= encoder.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_a_run_on_a_resnet_reports_what_the_head_predicts(tmp_path):
     path = toy.run(tmp_path, "--vir --lds", task=IMAGES, max_vals=2)
     header = (path / "predictions.csv").read_text().splitlines()[0]

@@ -54,6 +54,7 @@ def make_old(path, module, data, saved):
     return (path / "args.json").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_an_old_run_goes_on_is_evaluated_and_is_known_to_be_finished(name, tmp_path, monkeypatch, capsys):
     module, write, flags, saved, step = RUNS[name]
@@ -96,6 +97,7 @@ def test_another_configuration_than_an_old_run_is_refused(name, tmp_path, monkey
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_an_old_args_json_is_a_configuration(name, tmp_path, monkeypatch, capsys):
     """What it holds beside flags is passed over; the command line says where the run is."""

@@ -210,6 +210,7 @@ def test_missing_images_are_told_and_kept_in_the_split(raw, capsys):
     assert len(as_rows(folder / "imdb_wiki.csv")) == 230
 
 
+@pytest.mark.slow
 def test_from_mat_files_to_a_training_run(raw, monkeypatch):
     """The command as a user gives it, then `imdb-wiki-dir/train.py` on what it wrote."""
     folder, rows = raw
@@ -271,6 +272,7 @@ def test_no_file_and_no_folder(raw):
         run(folder / "nowhere")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_behind(raw):
     """The signal comes while the histogram is drawn, between the two files."""
     folder, _ = raw

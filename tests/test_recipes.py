@@ -62,6 +62,7 @@ def test_a_flag_that_no_script_has_would_be_noticed(capsys):
         assert "unknown argument --lsd (did you mean --lds?)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_two_cells_share_a_run_directory_a_log_or_a_result():
     cells = {
         cell for table in TABLES.values() for cell in table.cells()
@@ -77,6 +78,7 @@ def test_no_two_rows_of_a_table_are_the_same_run():
         assert len(set(identities)) == len(identities), table.name
 
 
+@pytest.mark.slow
 def test_rows_are_what_their_names_say():
     for cell in CELLS:
         if TABLES[cell.table].protocol == "own":  # a method's own second stage is no RRT

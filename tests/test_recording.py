@@ -42,8 +42,11 @@ def first_check(run):
     }
 
 
+QUICK = ("agedb/vanilla", "agedb/lds_fds", "sts-b/vanilla", "sts-b/lds_fds")  # which make test-fast runs too
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n[0] == "n" else []) for n in COMBINATIONS]
+    "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in COMBINATIONS]
 )
 def test_a_combination_gives_what_was_recorded(name, recorded, committed):
     like, run = COMBINATIONS[name].like, recorded(name)

@@ -233,6 +233,7 @@ def test_a_second_process_is_refused(tmp_path):
     enter(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_lock_goes_with_its_process(tmp_path):
     code = (
         "import sys, pathlib, time; sys.path.insert(0, sys.argv[2]); import test_rundir; "

@@ -357,6 +357,7 @@ def real():
     return load_corpus(REAL, 40, 30000)
 
 
+@pytest.mark.slow
 def test_the_real_splits_and_vocabulary(real):
     assert [len(split.labels) for split in (real.train, real.val, real.test)] == [5249, 1000, 1000]
     assert len(real.vocabulary) == 17008
@@ -364,6 +365,7 @@ def test_the_real_splits_and_vocabulary(real):
     assert digest == "9f3babb68f621b03c3fefe849ffb5889274da94e418b2e01dd0eb18e7f52a837"
 
 
+@pytest.mark.slow
 def test_the_real_vectors(real):
     if not REAL_VECTORS.is_file():
         pytest.skip("the GloVe excerpt is not at hand")

@@ -388,6 +388,7 @@ def test_two_tables_of_a_readme_do_not_run_into_each_other(repository):
     assert "<!-- end -->\nbetween\n<!-- table t-x -->\n" in text
 
 
+@pytest.mark.slow
 def test_the_readmes_and_the_tables_of_this_repository_are_up_to_date():
     assert cli.ROOT == ROOT
     assert tables.main(["--check"]) == 0

@@ -17,6 +17,8 @@ from whole_training import (
 
 from common.images.split import FaceSplit
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = golden_file("training_age.npz")
 METRICS = ("mse", "mae", "gm")
 SPLITS = {"train": 90, "val": 24, "test": 24}
@@ -88,7 +90,7 @@ def differences(run, name):
     "name",
     [*AS_HERE, "rrt_fds"],
 )
-def test_a_whole_training_is_the_published_one(trained, name):
+def test_11_7_a_whole_training_is_the_published_one(trained, name):
     assert differences(trained(name), name).too_large == {}
 
 

@@ -17,6 +17,8 @@ from whole_training import (
     without_augmentation,
 )
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = golden_file("training_nyud2.npz")
 METRICS = ("rmse", "mse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3", "n")
 TRAIN, TEST = 14, 5
@@ -111,5 +113,5 @@ def differences(run, name):
 
 
 @pytest.mark.parametrize("name", ["vanilla", "lds_fds", "lds_fds_whole", "rrt", "holes"])
-def test_a_whole_training_is_the_published_one(trained, name):
+def test_11_8_11_9_a_whole_training_is_the_published_one(trained, name):
     assert differences(trained(name), name).too_large == {}

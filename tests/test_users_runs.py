@@ -67,6 +67,21 @@ def test_11_1_a_checkpoint_without_a_vocabulary_is_taken_to_be_of_the_published_
     )
 
 
+# 2
+
+
+def test_11_2_pairs_with_the_test_split_alone_are_told_what_the_vocabulary_needs(tmp_path, capsys):
+    here = corpus(tmp_path / "here")
+    for name in ("train_new.tsv", "dev_new.tsv"):
+        (here / name).unlink()
+    torch.save({"state_dict": {}}, "c.pth.tar")
+    capsys.readouterr()
+    assert sts_corpus.call(sts_corpus.command(here, "--evaluate --eval_model c.pth.tar")) == 2
+    error = last_line(capsys)
+    told = "train_new.tsv, dev_new.tsv not in this folder; the vocabulary is that of all three splits, "
+    assert told + "so evaluating one split needs all of them; python scripts/download.py sts-b" in error
+
+
 # 4
 
 

@@ -15,6 +15,8 @@ from tqdm import tqdm
 from common import cli
 from common.files import read_json
 
+LENGTHS = ("max_vals", "epochs", "epoch")  # flags of a run's length in checks, by data set
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -46,7 +48,8 @@ def progress_of(cell: Cell) -> Progress:
             text = history.read_text(encoding="utf-8") if history.exists() else ""
             lines = text.split("\n")[:-1]  # the last one is empty or half-written
             last = json.loads(lines[-1]) if lines else {}
-            return Progress(len(lines), args.get("max_vals", 0), last.get("epoch", 0), last.get("step", 0))
+            of = next((args[name] for name in LENGTHS if name in args), 0)
+            return Progress(len(lines), of, last.get("epoch", 0), last.get("step", 0))
     return Progress()
 
 
