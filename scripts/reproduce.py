@@ -156,9 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("python", shlex.join(cell.command()))
         return 0
     print(f"{table.name}: {table.title}", flush=True)
-    runs = launcher(
-        args.launcher, args.jobs, args.processes_per_run
-    )  # before the data, which may take minutes, as it may refuse
+    # Before the data are made, which may take minutes: it may refuse.
+    runs = launcher(args.launcher, args.jobs, args.processes_per_run)
     make_data(table)
     try:
         Sweep(own_or_missing(cells, table), runs).run()
