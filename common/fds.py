@@ -11,7 +11,8 @@ from common.fds_maps import CalibrateMaps
 from common.fds_stream import Moments, merged, moments, no_moments
 from common.lds import get_lds_kernel_window
 
-VARIANTS, EMPTY, GUARDS = ("paper", "released"), ("keep", "fill"), ("dimension", "bucket")
+VARIANTS = ("paper", "released")
+CHOICES = {"variant": VARIANTS, "empty": ("keep", "fill"), "guard": ("dimension", "bucket")}
 STREAM = ("stream_count", "stream_mean", "stream_m2")  # what is collected and not yet in an update
 
 
@@ -82,25 +83,22 @@ class FDS(nn.Module):
     ) -> None:
         super().__init__()
         buckets = bucket_num - bucket_start
-        one_of("variant", variant, VARIANTS)
-        one_of("empty", empty, EMPTY)
-        one_of("guard", guard, GUARDS)
+        for name, value in (("variant", variant), ("empty", empty), ("guard", guard)):
+            one_of(name, value, CHOICES[name])
         if buckets <= ks // 2:
             raise ValueError(f"{buckets} buckets are too few for a kernel of size {ks}: use a smaller one")
         self.feature_dim, self.buckets = feature_dim, buckets
-        self.bucket_num, self.bucket_start = bucket_num, bucket_start
+        self.bucket_num, self.bucket_start, self.keep_stream = bucket_num, bucket_start, keep_stream
         self.start_update, self.start_smooth = start_update, start_smooth
         self.momentum, self.clip, self.empty, self.variant, self.guard = momentum, clip, empty, variant, guard
         self.bins = bins if bins is not None else Bins.integers(0, bucket_num - 1)
         window = torch.from_numpy(get_lds_kernel_window(kernel, ks, sigma)).float()
         self.register_buffer("kernel_window", window / window.sum(), persistent=False)
         self.register_buffer("epoch", torch.zeros(1))
-        for name in ("running_mean", "running_mean_last_epoch", "smoothed_mean_last_epoch"):
-            self.register_buffer(name, torch.zeros(buckets, feature_dim))
-        for name in ("running_var", "running_var_last_epoch", "smoothed_var_last_epoch"):
-            self.register_buffer(name, torch.ones(buckets, feature_dim))
+        for what in ("mean", "var"):
+            for name in (f"running_{what}", f"running_{what}_last_epoch", f"smoothed_{what}_last_epoch"):
+                self.register_buffer(name, torch.zeros(buckets, feature_dim))  # `reset` fills them
         self.register_buffer("num_samples_tracked", torch.zeros(buckets))
-        self.keep_stream = keep_stream
         for name in STREAM:
             self.register_buffer(name, None, persistent=keep_stream is not None)
         self.reset()

@@ -14,7 +14,7 @@ from common.task import load_task, task_names
 ALONE = {"bins", "lds", "fds", "fds_maps", "fds_stream", "loss", "metrics", "relevance"}
 LIGHT = {"cli", "flags", "report", "files", "errors", "environment", "settings"}
 GROUND = ALONE | LIGHT
-CONTRACTS = {"task", "method"}
+CONTRACTS = {"task", "method", "batch"}
 MAY_IMPORT = {  # room: rooms that it may import; each may import itself
     "alone": ALONE,
     "light": LIGHT | {"metrics", "bins"},

@@ -21,8 +21,9 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from common.batch import Batch, Draw, Share
 from common.errors import RunFailed, UserError
-from common.task import Batch, Draw, Share, Split
+from common.task import Split
 from common.training.checkpoint import random_state, set_random_state
 from common.training.norms import share_norms
 

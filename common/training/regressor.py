@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from common.batch import Batch, Prediction, Share
 from common.errors import UserError
 from common.method import Head, Method, Needs, Seen, all_methods, at_least_float32, combined_needs
 from common.settings import Settings, Training
-from common.task import Batch, Data, Prediction, Share, Task
+from common.task import Data, Task
 from common.training import checkpoint
 from common.training.ranks import Stream, gathered, whole
 
