@@ -140,7 +140,7 @@ def moments(cell: Cell, metric: str, shot: str) -> np.ndarray | None:
     if recorded is not None and not np.isclose(computed, recorded, rtol=1e-4, atol=1e-8):
         raise UserError(
             f"{cell.predictions}: does not belong to {cell.result.name} ({metric}, {shot}: {computed} and "
-            f"{recorded}); delete both and run scripts/reproduce.py again"
+            f"{recorded}); restore both, or delete that result and run scripts/reproduce.py again"
         )
     return found
 

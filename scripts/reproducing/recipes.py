@@ -44,8 +44,8 @@ class Cell:
 
     @property
     def predictions(self) -> Path:
-        """The path of its recorded `predictions.csv`, compressed as pandas reads it."""
-        return self.result.with_suffix(".csv.gz")
+        """The path of its table's recorded predictions."""
+        return self.result.with_name("predictions.csv.gz")
 
     @property
     def store_root(self) -> str:
