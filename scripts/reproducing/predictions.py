@@ -27,7 +27,7 @@ def read_cell(file: Path, cell: str) -> dict[str, list[str]] | None:
 
     Raises UserError if the file is broken.
     """
-    columns = _read(file)
+    columns = parse_file(file)
     own = {name.partition("/")[2]: name for name in columns if name.startswith(f"{cell}/")}
     if not own:
         return None
@@ -42,7 +42,7 @@ def write_cells(file: Path, cells: Mapping[str, Columns]) -> None:
     """
     with _locked(file.parent):
         kept = {
-            name: values for name, values in _read(file).items()
+            name: values for name, values in parse_file(file).items()
             if "/" not in name or (_has_result(file, name) and name.partition("/")[0] not in cells)
         }  # fmt: skip
         if not any("/" in name for name in kept):
@@ -86,7 +86,8 @@ def _has_result(file: Path, name: str) -> bool:
     return (file.parent / f"{name.partition('/')[0]}.json").exists()
 
 
-def _read(file: Path) -> dict[str, list[str]]:
+def parse_file(file: Path) -> dict[str, list[str]]:
+    """Return all columns of a table's predictions, none without the file; raises UserError if it is broken."""
     if not file.exists():
         return {}
     status = file.stat()
