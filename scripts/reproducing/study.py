@@ -172,12 +172,15 @@ class Group:
         return Judged(claim, carried, ours, None if carried else paper, float(low), float(high), word)
 
 
-def groups() -> list[Group]:
-    """Return the groups that have results, in the order of the recipes; "own" protocols do not compare."""
+def groups(*, own: bool = False) -> list[Group]:
+    """Return the groups that have results, in the order of the recipes.
+
+    Rows of an "own" protocol do not compare: they are apart, with `own`.
+    """
     pooled: dict[tuple[str, str], list[Table]] = {}
     for table in read_tables().values():
-        own = [cell for cell in table.cells() if cell.table == table.name]
-        if table.folder == "results" and table.protocol != "own" and any(c.result.exists() for c in own):
+        cells = [cell for cell in table.cells() if cell.table == table.name and cell.result.exists()]
+        if table.folder == "results" and (table.protocol == "own") == own and cells:
             pooled.setdefault((table.script, " ".join(table.flags.split())), []).append(table)
     return [group for group in map(Group, pooled.values()) if group.cells]
 
