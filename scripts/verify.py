@@ -19,7 +19,7 @@ import common.environment  # noqa: F401 - ends in one line under a wrong interpr
 # isort: split
 from reproducing.predictions import digest_of, parse_file
 from reproducing.recipes import Cell, Table, read_tables
-from reproducing.results import prediction_texts, read_predictions, read_result
+from reproducing.results import prediction_texts, read_predictions, read_result, recorded_cells
 
 from common import cli
 from common.errors import RunFailed, UserError
@@ -36,7 +36,7 @@ def problems(notes: list[str]) -> Iterator[str]:
     """Yield what differs; append to `notes` what cannot be verified."""
     count = 0
     for table in (table for table in read_tables().values() if table.folder == "results"):
-        for cell in (cell for cell in table.cells() if cell.table == table.name and cell.result.exists()):
+        for cell in recorded_cells(table):
             count += 1
             yield from _cell(table, cell, notes)
     for file in sorted((cli.ROOT / "results").glob("*/predictions.csv.gz")):

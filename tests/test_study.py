@@ -66,7 +66,7 @@ def test_a_row_that_lacks_a_seed_is_left_out_and_named(table):
     assert group.missing == {"INV": "lacks seed 1"}
     assert list(group.effects()) == [] and group.judged() == []
     text = markdown([group])
-    assert "Left out: INV, which lacks seed 1." in text
+    assert "Left out of every comparison: INV lacks seed 1." in text
     assert "Not judged, for a row that lacks runs: INV + LDS and INV; INV and Vanilla (2 claims)." in text
 
 

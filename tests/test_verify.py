@@ -6,14 +6,18 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import study
 import tables
 import verify
 from conftest import ROOT
-from recorded import change, write_recorded
+from recorded import change, record, write_recorded
+from reproducing import results
 
 from common import cli
+
+MESSAGE = "6 results are recorded\nevery table, verdict and plotted value follows from the predictions\n"
 
 
 @pytest.fixture
@@ -33,9 +37,7 @@ def call(capsys):
 def test_what_is_recorded_is_verified(table, capsys):
     code, out = call(capsys)
     assert code == 0
-    assert out.splitlines() == [
-        "6 results are recorded", "every table, verdict and plotted value follows from the predictions"
-    ]  # fmt: skip
+    assert out == MESSAGE
 
 
 @pytest.mark.parametrize("text", ["40.0", None])
@@ -60,6 +62,15 @@ def test_a_dropped_seed_is_noticed(table, capsys):
     assert "t-small, inv.seed1: has predictions and no result; restore its JSON" in out
     assert "results/t-small.csv: 't-small,INV,mae,all,60,2," in out
     assert "'t-small,INV,mae,all,60,1," in out
+
+
+def test_a_seed_that_the_recipe_does_not_name_is_verified_too(table, capsys):
+    cell = table.cell("INV", 7)
+    labels = results.read_predictions(table.cell("INV", 0))["label"].to_numpy(np.float32)
+    record(cell, labels, labels + 1)
+    assert call(capsys) == (0, MESSAGE.replace("6", "7"))
+    change(cell, "prediction", 3, "9.5")
+    assert "t-small, INV, seed 7: its predictions are not" in call(capsys)[1]
 
 
 def test_a_result_without_predictions_must_say_so(table, capsys):

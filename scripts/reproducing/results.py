@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from reproducing import predictions
 from reproducing.predictions import Columns
-from reproducing.recipes import Cell
+from reproducing.recipes import Cell, Table
 
 from common.cli import ROOT
 from common.errors import RunFailed, UserError
@@ -52,6 +52,14 @@ def state(cell: Cell) -> State:
         return "another"
     whole = not result["shots"] or has_predictions(cell)
     return "recorded" if whole else "without predictions"
+
+
+def recorded_cells(table: Table) -> Iterator[Cell]:
+    """Yield the table's own cells that have a result, of whichever seed."""
+    files = (ROOT / table.folder / table.name).glob("*.seed*.json")
+    seeds = sorted({int(seed) for file in files if (seed := file.stem.rpartition(".seed")[2]).isdecimal()})
+    own = (cell for cell in table.cells(tuple(seeds)) if cell.table == table.name) if seeds else ()
+    yield from (cell for cell in own if cell.result.exists())
 
 
 def read_result(cell: Cell) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ import numpy as np
 from reproducing.claims import LEVEL, MOMENTS, differences, moments_of, resampled
 from reproducing.effects import Effect, Judged, holm, p_value
 from reproducing.recipes import Cell, Claim, Table, read_tables
-from reproducing.results import has_predictions, read_predictions, read_result
+from reproducing.results import has_predictions, read_predictions, read_result, recorded_cells
 from reproducing.table_numbers import difference_of, paper_number
 
 from common.metrics import GROUPS, METRICS
@@ -179,8 +179,7 @@ def groups(*, own: bool = False) -> list[Group]:
     """
     pooled: dict[tuple[str, str], list[Table]] = {}
     for table in read_tables().values():
-        cells = [cell for cell in table.cells() if cell.table == table.name and cell.result.exists()]
-        if table.folder == "results" and (table.protocol == "own") == own and cells:
+        if table.folder == "results" and (table.protocol == "own") == own and any(recorded_cells(table)):
             pooled.setdefault((table.script, " ".join(table.flags.split())), []).append(table)
     return [group for group in map(Group, pooled.values()) if group.cells]
 

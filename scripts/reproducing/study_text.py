@@ -59,7 +59,8 @@ def _group(group: Group) -> Iterator[str]:
         f"`{group.name}`, seeds {', '.join(map(str, group.seeds))}. Differences are row less base, with the 95 % "
         f"interval of a bootstrap over test samples and seeds ({RESAMPLES:,} draws). *Could show*: half of it."
     )
-    yield from (f"Left out: {row}, which {reason}." for row, reason in group.missing.items())
+    left = "; ".join(f"{row} {reason}" for row, reason in group.missing.items())
+    yield f"Left out of every comparison: {left}." if left else ""
     effects = list(group.effects())
     for metric in group.metrics:
         yield markdown_table(_effect_lines(group, effects, metric), left=2)
