@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A file's tests share a process, and with it what they trained once; each process has one thread.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: test test-fast types demo demo-sts reproduce tables bench lint clean
+.PHONY: test test-fast types demo demo-sts reproduce tables verify bench lint clean
 
 test: .venv/ready
 	$(BIN)/ruff check .
@@ -46,6 +46,11 @@ reproduce: .venv/ready
 
 tables: .venv/ready
 	$(BIN)/python scripts/tables.py
+	$(BIN)/python scripts/study.py
+
+# Every recorded number, verdict and plotted value from the stored predictions; no torch, under a minute.
+verify: .venv/ready
+	$(BIN)/python scripts/verify.py
 
 # Ratios of what is fast to the plain way, in results/bench.json; FLAGS=--quick for a short look.
 bench: .venv/ready

@@ -30,7 +30,7 @@ import common.environment  # noqa: F401 - ends in one line under a wrong interpr
 # isort: split
 from reproducing.launch import Launcher, Local
 from reproducing.recipes import Cell, Table, find_table, read_tables
-from reproducing.results import state
+from reproducing.results import fold, state
 from reproducing.sweep import Sweep
 from tables import markdown
 
@@ -158,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{table.name}: {table.title}", flush=True)
     # Before the data are made, which may take minutes: it may refuse.
     runs = launcher(args.launcher, args.jobs, args.processes_per_run)
+    fold(cells)
     make_data(table)
     try:
         Sweep(own_or_missing(cells, table), runs).run()

@@ -19,6 +19,7 @@ import common.environment  # noqa: F401 - ends in one line under a wrong interpr
 
 # isort: split
 from reproducing.recipes import read_tables
+from reproducing.results import fold, recorded_cells
 from reproducing.table_text import as_csv, latex, markdown
 
 from common import cli
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(prog="scripts/tables.py", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
     args = parser.parse_args(argv)
+    if not args.check:
+        fold(cell for table in read_tables().values() for cell in recorded_cells(table))
     for path, new in contents():
         old = path.read_text(encoding="utf-8") if path.exists() else None
         if old != new and args.check:

@@ -1,6 +1,5 @@
 """A repository of one table whose train.py is a few lines, for the tests of what runs it."""
 
-import gzip
 import json
 import os
 import shutil
@@ -10,6 +9,7 @@ import time
 import pytest
 import reproduce
 from reproducing import recipes, results
+from reproducing.predictions import read_cell
 from reproducing.recipes import read_tables
 
 from common import cli
@@ -122,7 +122,9 @@ def result(root, slug, seed=0):
 
 
 def predictions(root, slug, seed=0):
-    return gzip.decompress(result_path(root, slug, seed).with_suffix(".csv.gz").read_bytes()).decode()
+    """What is kept of a cell's predictions, by column; None without any."""
+    path = result_path(root, slug, seed)
+    return read_cell(path.with_name("predictions.csv.gz"), path.stem)
 
 
 def starts(root, slug, seed=0):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reproducing import claims, recipes, results
+from reproducing import claims, predictions, recipes, results
 from reproducing.claims import interval, moments, verdicts
 from reproducing.recipes import Claim, Table
 
@@ -48,7 +48,8 @@ def keep(cell, frame, shots, **more):
     cell.result.parent.mkdir(parents=True, exist_ok=True)
     told = {"command": cell.identity, "checkpoint": "x", "shots": shots, **more}
     cell.result.write_text(json.dumps(told))
-    cell.predictions.write_bytes(gzip.compress(frame.to_csv(index=False).encode()))
+    columns = predictions.parse(frame.to_csv(index=False))
+    predictions.write_cells(cell.predictions, {cell.result.stem: columns})
 
 
 def shots_of(labels, preds, shots, metrics):
@@ -260,8 +261,9 @@ def test_predictions_of_another_run_are_noticed(root):
     mine = table(("mse", "all"))
     fill(mine, {"A": 0.3, "B": 1.0})
     a, b = list(mine.cells())[:2]
-    a.predictions.write_bytes(b.predictions.read_bytes())
-    with pytest.raises(UserError, match=r"a\.seed0\.csv\.gz: does not belong to a\.seed0\.json"):
+    of_b = predictions.read_cell(b.predictions, "b.seed0")
+    predictions.write_cells(a.predictions, {"a.seed0": of_b})
+    with pytest.raises(UserError, match=r"predictions\.csv\.gz: does not belong to a\.seed0\.json"):
         verdicts(mine)
 
 
@@ -271,6 +273,9 @@ def test_rows_of_different_test_sets_are_not_compared(root):
         shots = SHOTS if cell.row == "A" else SHOTS[:-1]
         labels = np.linspace(0, 5, len(shots))
         keep_samples(cell, labels, labels + 0.1, shots)
+        frame = results.read_predictions(cell)  # to a file of its own, as an earlier version kept it
+        cell.predictions.unlink()
+        cell.result.with_suffix(".csv.gz").write_bytes(gzip.compress(frame.to_csv(index=False).encode()))
     with pytest.raises(UserError, match="t: A and B are of different test sets"):
         verdicts(mine)
 
@@ -284,7 +289,7 @@ def test_predictions_that_are_cut_short_are_named(root, content):
     mine = table(("mse", "all"))
     fill(mine, {"A": 0.3, "B": 1.0})
     next(mine.cells()).predictions.write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.seed0\.csv\.gz: is broken .*run scripts/reproduce\.py again"):
+    with pytest.raises(UserError, match=r"predictions\.csv\.gz: is broken .*run scripts/reproduce\.py again"):
         verdicts(mine)
 
 

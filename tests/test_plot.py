@@ -1,6 +1,5 @@
 """scripts/plot.py: what a user types, what is drawn from made-up runs, and every mistake."""
 
-import gzip
 import json
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -16,7 +15,7 @@ from plotting import finished_runs, pictures
 from plotting.figures import LINES
 from plotting.figures_of_tables import BEST, WORST
 from preparing.splits import COLOURS
-from reproducing import recipes, results
+from reproducing import predictions, recipes, results
 from reproducing.recipes import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -312,7 +311,8 @@ def keep(root, row, seed, error, *, folder=False):
         "standin": "made up",
     }
     cell.result.write_text(json.dumps(told | {"shots": shots([error] * 4)}))
-    cell.predictions.write_bytes(gzip.compress(pd.DataFrame(rows_with(error)).to_csv(index=False).encode()))
+    columns = predictions.parse(pd.DataFrame(rows_with(error)).to_csv(index=False))
+    predictions.write_cells(cell.predictions, {cell.result.stem: columns})
     if folder:
         write_run(root / path, root / "data/x", rows_with(99), seed=seed)
     return cell

@@ -129,7 +129,11 @@ def test_a_sweep_keeps_every_result_with_its_command_and_predictions(repository,
         assert result(root, "vanilla", seed)["command"] == "python stub-dir/train.py --value 1"
         assert result(root, "inv-lds", seed)["value"] == "2.50"
         assert result(root, "inv-lds", seed)["minutes"] == 1.5  # the stub's log says 90 seconds
-        assert predictions(root, "inv-lds", seed) == "label,prediction,shot\n1.0,1.5,many\n"
+        assert predictions(root, "inv-lds", seed) == {
+            "label": ["1.0"],
+            "prediction": ["1.5"],
+            "shot": ["many"],
+        }
         assert f"this is inv-lds {seed}" in (root / f"checkpoint/{NAME}/inv-lds/seed{seed}.log").read_text()
     assert result(root, "vanilla")["threads"] == str(os.cpu_count())
     lines = capsys.readouterr().out.splitlines()
@@ -351,7 +355,7 @@ def test_11_17_a_result_that_is_damaged_is_named_and_its_cell_run_again(reposito
 def test_a_result_without_command_or_predictions_is_run_again(repository, capsys):
     root = repository({"A": "--value 1", "B": "--value 2"})
     assert call("--table", "t-small") == 0
-    result_path(root, "a").with_suffix(".csv.gz").unlink()
+    result_path(root, "a").with_name("predictions.csv.gz").unlink()
     path = result_path(root, "b")
     path.write_text(path.read_text().replace('"command"', '"comment"'))
     assert call("--table", "t-small") == 0

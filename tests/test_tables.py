@@ -1,5 +1,6 @@
 """scripts/tables.py: results as Markdown, to the last digit, and READMEs that agree with them."""
 
+import gzip
 import json
 import re
 
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 import tables
 from reproducing import claims, recipes, results
+from reproducing.predictions import parse
 from reproducing.recipes import Claim, Table, read_tables
 from reproducing.table_numbers import numbers, paper_number, published, rows_of
 from reproducing.table_text import PROTOCOLS, as_csv, escaped, latex, markdown
@@ -402,5 +404,10 @@ def test_every_result_of_this_repository_belongs_to_a_recipe():
     for path in found:
         assert json.loads(path.read_text())["command"] == cells[path].identity
         assert str(ROOT) not in path.read_text()
-    predictions = {cell.predictions: cell for cell in cells.values()}
-    assert set((ROOT / "results").glob("*/*.csv.gz")) <= predictions.keys()
+    files = set((ROOT / "results").glob("*/*.csv.gz"))
+    assert files <= {cell.predictions for cell in cells.values()}
+    for file in files:
+        columns = parse(gzip.decompress(file.read_bytes()).decode())
+        assert {file.with_name(f"{name.partition('/')[0]}.json") for name in columns if "/" in name} <= set(
+            found
+        )

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from plotting.label_counts import default_settings, folder_of
 from reproducing.recipes import Cell, Table
-from reproducing.results import read_result
+from reproducing.results import has_predictions, read_predictions, read_result
 
 from common.bins import Bins
 from common.cli import ROOT
@@ -35,6 +35,12 @@ class FinishedRun:
     settings: Settings
     result: dict[str, Any]  # metrics.json
     predictions: Path
+    cell: Cell | None = None  # whose recorded predictions are read, where they are kept
+
+    @property
+    def kept(self) -> bool:
+        """Whether its predictions are here."""
+        return self.cell is not None or self.predictions.is_file()
 
     @property
     def task(self) -> Task:
@@ -88,6 +94,8 @@ class FinishedRun:
             raise self._broken(error) from error
 
     def _frame(self) -> pd.DataFrame:
+        if self.cell is not None and (frame := read_predictions(self.cell)) is not None:
+            return frame
         if not self.predictions.is_file():
             raise UserError(f"{self.predictions}: there is no such file; start the run over with --overwrite")
         try:
@@ -129,8 +137,8 @@ def kept_run(cell: Cell) -> FinishedRun | None:
     else:
         settings = settings_of(task, cell.script, task.title, cell.command()[1:])
         settings = settings.with_(data_dir=ROOT / folder_of(settings))  # of a recipe: below the repository
-    kept = cell.predictions if cell.predictions.exists() else folder / "predictions.csv"
-    return FinishedRun(folder, settings, result, kept)
+    kept = cell if has_predictions(cell) else None
+    return FinishedRun(folder, settings, result, folder / "predictions.csv", kept)
 
 
 def check_same_data(runs: Sequence[FinishedRun]) -> None:

@@ -42,7 +42,7 @@ def error(args: argparse.Namespace) -> Drawn:
     named, runs = chosen(args)
     training = training_labels(runs[0], args)
     if args.table:  # results may be kept without predictions
-        named = {name: [run for run in group if run.predictions.is_file()] for name, group in named.items()}
+        named = {name: [run for run in group if run.kept] for name, group in named.items()}
         if not any(named.values()):
             raise UserError(f"--table {args.table}: its runs left no predictions here; run them again")
     frames = {name: [run.errors() for run in group] for name, group in named.items()}

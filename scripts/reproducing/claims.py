@@ -9,7 +9,7 @@ predictions by bin, so bins stand in for samples there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -89,31 +89,40 @@ def interval(table: Table, claim: Claim) -> tuple[float, float] | None:
     shapes = {moments.shape for row in pair for moments in row}
     if len(shapes) > 1:
         raise UserError(f"{table.name}: {claim.better} and {claim.than} are of different test sets")
-    rng = np.random.default_rng(0)
-    draws = _draws(shapes.pop()[0])
-    better, than = (_resampled(row, draws, MOMENTS[claim.metric], rng) for row in pair)
-    low, high = np.percentile(better - than, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    first, second = resampled([(row, claim.metric) for row in pair])
+    low, high = np.percentile(differences(first, second), [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     return (float(low), float(high)) if np.isfinite([low, high]).all() else None
 
 
-def _resampled(
-    row: list[np.ndarray], draws: np.ndarray, metric: Metric, rng: np.random.Generator
-) -> np.ndarray:
-    """Return the row's mean over drawn seeds for each resample, `(RESAMPLES,)`."""
-    sums = [
-        np.concatenate([draws[i : i + CHUNK].astype(float) @ moments for i in range(0, len(draws), CHUNK)])
-        for moments in row
-    ]
-    values = np.stack([metric(total) for total in sums], axis=1)  # (RESAMPLES, seeds)
-    seeds = rng.integers(0, len(row), size=values.shape)
-    return np.take_along_axis(values, seeds, axis=1).mean(axis=1)
+def differences(better: np.ndarray, than: np.ndarray) -> np.ndarray:
+    """Return the difference of two rows in each resample; the seeds of each are drawn independently."""
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(0, row.shape[1], size=row.shape) for row in (better, than)]
+    first, second = (
+        np.take_along_axis(row, seeds, axis=1).mean(axis=1)
+        for row, seeds in zip((better, than), drawn, strict=True)
+    )
+    return first - second
+
+
+def resampled(rows: Sequence[tuple[list[np.ndarray], str]], resamples: int = RESAMPLES) -> list[np.ndarray]:
+    """Return the metric of each row, given as the moments of its seeds, in each resample `(resamples, seeds)`.
+
+    The same test samples are drawn for all rows.
+    """
+    draws = _draws(len(rows[0][0][0]), resamples)
+    stacked = np.concatenate([seed for row, _ in rows for seed in row], axis=1)
+    sums = np.concatenate([draws[i : i + CHUNK].astype(float) @ stacked for i in range(0, resamples, CHUNK)])
+    parts = np.split(sums, np.cumsum([seed.shape[1] for row, _ in rows for seed in row])[:-1], axis=1)
+    each = iter(parts)
+    return [np.stack([MOMENTS[metric](next(each)) for _ in row], axis=1) for row, metric in rows]
 
 
 @cache
-def _draws(n: int) -> np.ndarray:
-    """Draw how often each of n samples is in each resample, uint8 `(RESAMPLES, n)`."""
+def _draws(n: int, resamples: int) -> np.ndarray:
+    """Draw how often each of n samples is in each resample, uint8 `(resamples, n)`."""
     rng = np.random.default_rng(0)
-    drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(RESAMPLES)]
+    drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(resamples)]
     return np.stack(drawn).astype(np.uint8)
 
 
@@ -133,16 +142,21 @@ def moments(cell: Cell, metric: str, shot: str) -> np.ndarray | None:
     frame, result = read_predictions(cell), read_result(cell)
     if frame is None or result is None:
         return None
-    chosen = frame if shot == "all" else frame[frame["shot"] == shot]
-    found = _of_bins(chosen, metric) if "n" in frame else _of_samples(chosen, metric)
+    found = moments_of(frame, metric, shot)
     recorded = result["shots"][shot].get(metric)
     computed = MOMENTS[metric](found.sum(axis=0)[None])[0] if len(found) else np.nan
     if recorded is not None and not np.isclose(computed, recorded, rtol=1e-4, atol=1e-8):
         raise UserError(
             f"{cell.predictions}: does not belong to {cell.result.name} ({metric}, {shot}: {computed} and "
-            f"{recorded}); delete both and run scripts/reproduce.py again"
+            f"{recorded}); restore both, or delete that result and run scripts/reproduce.py again"
         )
     return found
+
+
+def moments_of(frame: pd.DataFrame, metric: str, shot: str) -> np.ndarray:
+    """Return the moments of a metric over the samples, or bins, of a shot."""
+    chosen = frame if shot == "all" else frame[frame["shot"] == shot]
+    return _of_bins(chosen, metric) if "n" in frame else _of_samples(chosen, metric)
 
 
 def _of_samples(frame: pd.DataFrame, metric: str) -> np.ndarray:

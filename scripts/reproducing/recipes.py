@@ -44,8 +44,8 @@ class Cell:
 
     @property
     def predictions(self) -> Path:
-        """The path of its recorded `predictions.csv`, compressed as pandas reads it."""
-        return self.result.with_suffix(".csv.gz")
+        """The path of its table's recorded predictions."""
+        return self.result.with_name("predictions.csv.gz")
 
     @property
     def store_root(self) -> str:
@@ -74,13 +74,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Claim:
-    """A conclusion of the paper: on this metric and shot, one row is better than another."""
+    """A conclusion of a paper: on this metric and shot, one row is better than another."""
 
     says: str
     better: str
     than: str
     metric: str
     shot: str
+    source: str = ""  # with page or table
+    on: tuple[str, ...] = ()  # its data sets
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,8 @@ def _claims(
             claim["pairs"], claim.get("metrics", list(metrics)[:1]), claim["shots"]
         ):
             if better in rows and than in rows:
-                yield Claim(claim["says"], better, than, metric, shot)
+                says, source, on = claim["says"], claim.get("source", ""), tuple(claim.get("on", ()))
+                yield Claim(says, better, than, metric, shot, source, on)
 
 
 def find_table(name: str, scale: str | None = None) -> Table:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterable, Iterator
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reproducing.recipes import Cell
+import numpy as np
+from reproducing import predictions
+from reproducing.predictions import Columns
+from reproducing.recipes import Cell, Table
 
 from common.cli import ROOT
 from common.errors import RunFailed, UserError
-from common.files import read_json, write_atomically, write_json
+from common.files import read_json, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +50,16 @@ def state(cell: Cell) -> State:
         return "unsigned"
     if result["command"] != cell.identity:
         return "another"
-    whole = cell.predictions.exists() or not result["shots"]
+    whole = not result["shots"] or has_predictions(cell)
     return "recorded" if whole else "without predictions"
+
+
+def recorded_cells(table: Table) -> Iterator[Cell]:
+    """Yield the table's own cells that have a result, of whichever seed."""
+    files = (ROOT / table.folder / table.name).glob("*.seed*.json")
+    seeds = sorted({int(seed) for file in files if (seed := file.stem.rpartition(".seed")[2]).isdecimal()})
+    own = (cell for cell in table.cells(tuple(seeds)) if cell.table == table.name) if seeds else ()
+    yield from (cell for cell in own if cell.result.exists())
 
 
 def read_result(cell: Cell) -> dict[str, Any] | None:
@@ -93,18 +105,40 @@ def record(cell: Cell) -> None:
     if result is None:
         raise RunFailed(f"{cell.result}: the run left no whole result")
     run = ROOT / Path(result["checkpoint"]).parent
+    kept = {}
     if result["shots"]:
-        _record_predictions(cell, run / "predictions.csv")
-    write_json(cell.result, {"command": cell.identity, **result, **_minutes(run / "metrics.jsonl")})
+        columns = _of_run(run / "predictions.csv")
+        kept = {"predictions": predictions.digest_of(columns)}
+        try:
+            predictions.write_cells(cell.predictions, {cell.result.stem: columns})
+        except UserError as error:
+            raise RunFailed(str(error)) from error
+    write_json(cell.result, {"command": cell.identity, **result, **_minutes(run / "metrics.jsonl"), **kept})
 
 
-def _record_predictions(cell: Cell, source: Path) -> None:
-    """Compress a run's predictions; without a time in it, the same run gives the same bytes."""
+def _of_run(source: Path) -> Columns:
+    """Read a run's predictions as texts."""
     try:
-        content = source.read_bytes()
-    except OSError as error:
-        raise RunFailed(f"{source}: the run left no predictions ({error.strerror})") from error
-    write_atomically(cell.predictions, gzip.compress(content, mtime=0))
+        return predictions.parse(source.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFailed(f"{source}: the run left no predictions ({error})") from error
+
+
+def fold(cells: Iterable[Cell]) -> None:
+    """Move predictions that an earlier version kept as a file a cell into the file of their table.
+
+    Raises UserError if one is broken.
+    """
+    tables: dict[Path, dict[Cell, Columns]] = {}
+    for cell in cells:
+        if (columns := _old_form(cell)) is not None and cell.result.exists():
+            tables.setdefault(cell.predictions, {})[cell] = columns
+    for file, found in tables.items():
+        predictions.write_cells(file, {cell.result.stem: columns for cell, columns in found.items()})
+        for cell, columns in found.items():
+            if (result := _whole(cell.result)) is not None:
+                write_json(cell.result, result | {"predictions": predictions.digest_of(columns)})
+            _old_file(cell).unlink()
 
 
 def _minutes(log: Path) -> dict[str, float]:
@@ -119,20 +153,61 @@ def _minutes(log: Path) -> dict[str, float]:
         return {}
 
 
+def has_predictions(cell: Cell) -> bool:
+    """Return whether its predictions are kept, whole or broken."""
+    try:
+        return prediction_texts(cell) is not None
+    except UserError:
+        return True
+
+
+def prediction_texts(cell: Cell) -> Columns | None:
+    """Return its predictions as texts by column; None if there are none.
+
+    Raises UserError if the file is broken.
+    """
+    old = _old_form(cell)
+    return predictions.read_cell(cell.predictions, cell.result.stem) if old is None else old
+
+
 def read_predictions(cell: Cell) -> pd.DataFrame | None:
     """Return its predictions, a row per test sample or, for depth, per bin; None if there are none.
 
     Raises UserError if the file is broken.
     """
-    if not cell.predictions.exists():
+    columns = prediction_texts(cell)
+    if columns is None:
         return None
     import pandas as pd  # slow to import
 
     try:
-        return pd.read_csv(cell.predictions)
+        return pd.DataFrame({name: _values(name, texts) for name, texts in columns.items()})
+    except ValueError as error:
+        raise UserError(
+            f"{cell.predictions}: is broken in {cell.result.stem} ({error}); restore it, or delete that result "
+            "and run scripts/reproduce.py again"
+        ) from error
+
+
+def _values(name: str, texts: list[str]) -> list[str] | np.ndarray:
+    """Return the values of a column; an empty text is NaN."""
+    return texts if name in ("shot", "path") else np.array([text or "nan" for text in texts], float)
+
+
+def _old_file(cell: Cell) -> Path:
+    return cell.result.with_suffix(".csv.gz")
+
+
+def _old_form(cell: Cell) -> Columns | None:
+    """Return the predictions of a file of its own, which is newer than the table's where there is one."""
+    file = _old_file(cell)
+    if not file.exists():
+        return None
+    try:
+        return predictions.parse(gzip.decompress(file.read_bytes()).decode())
     except (OSError, EOFError, ValueError) as error:
         raise UserError(
-            f"{cell.predictions}: is broken ({error}); delete it and run scripts/reproduce.py again"
+            f"{file}: is broken ({error}); delete it and run scripts/reproduce.py again"
         ) from error
 
 

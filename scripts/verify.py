@@ -1,0 +1,157 @@
+"""Recompute every number, verdict and plotted value of results/ from stored predictions, without torch.
+
+    python scripts/verify.py      exits with 1 and names table, row, seed and number wherever one differs
+
+A result says with `"predictions": null` that its predictions were not kept; it is listed, and taken as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
+from reproducing.predictions import digest_of, parse_file
+from reproducing.recipes import Cell, Table, read_tables
+from reproducing.results import prediction_texts, read_predictions, read_result, recorded_cells
+
+from common import cli
+from common.errors import RunFailed, UserError
+from common.metrics import METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOLERANCE = 1e-6  # relative: earlier results were summed in float32
+OF_TRAINING = ("bmae", "bmse", "sera")  # metrics that need more than predictions: bins, relevance
+
+
+def problems(notes: list[str]) -> Iterator[str]:
+    """Yield what differs; append to `notes` what cannot be verified."""
+    count = 0
+    for table in (table for table in read_tables().values() if table.folder == "results"):
+        for cell in recorded_cells(table):
+            count += 1
+            yield from _cell(table, cell, notes)
+    for file in sorted((cli.ROOT / "results").glob("*/predictions.csv.gz")):
+        yield from _left_over(file)
+    if count:
+        notes.insert(0, f"{count} results are recorded")
+    yield from _files()
+
+
+def _cell(table: Table, cell: Cell, notes: list[str]) -> Iterator[str]:
+    """Yield what is wrong with one result and its predictions."""
+    name = f"{table.name}, {cell.name}"
+    try:
+        result, texts, frame = read_result(cell) or {}, prediction_texts(cell), read_predictions(cell)
+    except UserError as error:
+        yield f"{name}: {error}"
+        return
+    if not result["shots"]:
+        return  # a stage that trains no head
+    if texts is None or frame is None:
+        if result.get("predictions", "") is None:
+            notes.append(f"{name}: not verifiable, its predictions were not kept")
+        else:
+            yield f"{name}: has no predictions"
+        return
+    if result.get("predictions") != digest_of(texts):
+        yield f"{name}: its predictions are not those of the run (digest {digest_of(texts)}); restore them"
+    if absent := [m for m in table.metrics if m in OF_TRAINING and m in result["shots"]["all"]]:
+        notes.append(f"{name}: {', '.join(absent)} not recomputed, as training labels are needed")
+    yield from (f"{name}: {text}" for text in _numbers(result["shots"], frame))
+
+
+def _numbers(shots: Mapping[str, Mapping[str, Any]], frame: pd.DataFrame) -> Iterator[str]:
+    """Yield the metrics of a result that its predictions do not give."""
+    for shot, group in shots.items():
+        if shot not in ("all", "many", "medium", "few"):
+            continue  # `zero`: which labels training lacks is not in the predictions
+        chosen = frame if shot == "all" else frame[frame["shot"] == shot]
+        n = int(chosen["n"].sum()) if "n" in chosen else len(chosen)
+        if n != group["n"]:
+            yield f"n, {shot}: {group['n']} is recorded, predictions have {n}"
+        for metric, value in group.items():
+            if metric == "n" or metric in OF_TRAINING or value is None:
+                continue
+            found = _recomputed(metric, chosen)
+            if not any(abs(x - value) <= TOLERANCE * max(abs(value), 1e-6) for x in found):
+                yield f"{metric}, {shot}: {value} is recorded, predictions give {', '.join(map(str, found))}"
+
+
+def _recomputed(metric: str, frame: pd.DataFrame) -> list[float]:
+    """Return the metric of these samples or bins; GM both ways that exact hits may be taken."""
+    import numpy as np
+
+    if "n" in frame:
+        kept = frame[frame["n"] > 0]
+        mean = float(np.average(kept["mse" if metric == "rmse" else metric], weights=kept["n"]))
+        return [mean**0.5 if metric == "rmse" else mean]
+    numbers = {str(name): frame[name].to_numpy(float) for name in frame if name not in ("shot", "path")}
+    for name in ("label", "prediction"):  # texts are the shortest that give the same float32
+        numbers[name] = numbers[name].astype(np.float32).astype(float)
+    names = ("gm", "gm_nonzero") if metric == "gm" else (metric,)
+    found = [compute(numbers) for name in names if (compute := METRICS[name].compute)]
+    return [value for value in found if value is not None]
+
+
+def _left_over(file: Path) -> Iterator[str]:
+    """Yield the cells of a file of predictions that have no result."""
+    try:
+        names = {name.partition("/")[0] for name in parse_file(file) if "/" in name}
+    except UserError as error:
+        yield str(error)
+        return
+    for name in sorted(names):
+        if not (file.parent / f"{name}.json").exists():
+            yield f"{file.parent.name}, {name}: has predictions and no result; restore its JSON"
+
+
+def _files() -> Iterator[str]:
+    """Yield the files of tables and study that the results do not give, with the first line that differs."""
+    from reproducing import study_text
+    from tables import contents
+
+    try:
+        study = {cli.ROOT / "results" / name: text for name, text in study_text.contents().items()}
+        for path, text in {**dict(contents()), **study}.items():
+            recorded = path.read_text(encoding="utf-8") if path.exists() else ""
+            if recorded != text:
+                command = "study.py" if path in study else "tables.py"
+                line = _first_difference(recorded, text)
+                yield f"{path.relative_to(cli.ROOT)}: {line}; python scripts/{command} writes it anew"
+    except UserError as error:
+        yield str(error)
+
+
+def _first_difference(recorded: str, computed: str) -> str:
+    """Return the first line that differs, as it is recorded and as it is recomputed."""
+    lines = difflib.unified_diff(recorded.splitlines(), computed.splitlines(), n=0, lineterm="")
+    changed = [line for line in list(lines)[2:] if not line.startswith("@@")]
+    there = next((line[1:] for line in changed if line[0] == "-"), "nothing")
+    here = next((line[1:] for line in changed if line[0] == "+"), "nothing")
+    return f"{there!r} is recorded, {here!r} recomputed" if changed else "another end of line"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    cli.Parser(prog="scripts/verify.py", description=__doc__.splitlines()[0]).parse_args(argv)
+    notes: list[str] = []
+    found = list(problems(notes))
+    for line in [*notes, *found]:
+        print(line)
+    if found:
+        raise RunFailed(f"{len(found)} differences between results and predictions")
+    print("every table, verdict and plotted value follows from the predictions")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_command("scripts/verify.py", main))

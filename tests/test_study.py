@@ -1,0 +1,131 @@
+"""The study: differences, Holm's levels, claims, ranks and the ensemble, on small recorded results."""
+
+import json
+
+import numpy as np
+import pytest
+import study as command
+from recorded import NAME, write_recorded
+from reproducing.effects import holm, p_value
+from reproducing.study import ENSEMBLE, RESAMPLES, groups, ranks
+from reproducing.study_text import bins_of, claims_csv, effects_csv, errors, markdown
+
+from common import cli
+from common.errors import UserError
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    return write_recorded(tmp_path, monkeypatch)
+
+
+def of(group, row, metric="mae", shot="all"):
+    return next(x for x in group.effects() if (x.row, x.metric, x.shot) == (row, metric, shot))
+
+
+def test_each_row_is_compared_with_its_base_row(table):
+    (group,) = groups()
+    assert {x.row: x.base for x in group.effects()} == {
+        "INV": "Vanilla",
+        "INV + LDS": "INV",
+        ENSEMBLE: "Vanilla",
+    }
+    lds = of(group, "INV + LDS")
+    recorded = [
+        json.loads(table.cell(row, s).result.read_text()) for row in ("INV + LDS", "INV") for s in (0, 1)
+    ]
+    values = [result["shots"]["all"]["mae"] for result in recorded]
+    assert lds.difference == pytest.approx(np.mean(values[:2]) - np.mean(values[2:]), rel=1e-6)
+    assert lds.low < lds.difference < lds.high < 0 and lds.word == "better"
+    assert lds.smallest == (lds.high - lds.low) / 2
+    assert of(group, "INV").word == "undecided"
+    assert group.minutes("INV") == 1.5 and group.minutes(ENSEMBLE) is None
+
+
+def test_the_ensemble_is_the_mean_of_two_rows_under_the_same_seed(table):
+    (group,) = groups()
+    for seed in (0, 1):
+        pair = [group.frames[row][seed]["prediction"] for row in ("Vanilla", "INV")]
+        assert group.frames[ENSEMBLE][seed]["prediction"].tolist() == ((pair[0] + pair[1]) / 2).tolist()
+    assert of(group, ENSEMBLE).word == "better"  # independent noise of the same size
+
+
+def test_claims_are_judged_and_those_made_elsewhere_are_carried_over(table):
+    (group,) = groups()
+    lds, inv = group.judged()
+    assert (lds.word, inv.word) == ("holds", "undecided")
+    assert lds.carried and lds.paper is None
+    assert lds.low < of(group, "INV + LDS").low  # at Holm's level the interval is wider
+    assert "A paper, Table 1 (carried over)" in markdown([group])
+    assert claims_csv([group]).count("\n") == 3
+
+
+def test_a_row_that_lacks_a_seed_is_left_out_and_named(table):
+    table.cell("INV", 1).result.unlink()
+    (group,) = groups()
+    assert group.missing == {"INV": "lacks seed 1"}
+    assert list(group.effects()) == [] and group.judged() == []
+    text = markdown([group])
+    assert "Left out of every comparison: INV lacks seed 1." in text
+    assert "Not judged, for a row that lacks runs: INV + LDS and INV; INV and Vanilla (2 claims)." in text
+
+
+def test_a_row_without_predictions_is_left_out_and_named(table):
+    for cell in table.cells():
+        cell.predictions.unlink(missing_ok=True)
+    (group,) = groups()
+    assert set(group.missing.values()) == {"has no predictions"}
+    assert markdown([group]) and effects_csv([group]).count("\n") == 1
+
+
+def test_a_result_of_another_protocol_is_refused(table):
+    path = table.cell("INV", 1).result
+    path.write_text(path.read_text().replace("--x 1", "--x 2"))
+    with pytest.raises(UserError, match=r"inv\.seed1\.json: is of another configuration"):
+        groups()
+
+
+def test_stand_ins_take_no_part_and_are_named(table):
+    for cell in table.cells():
+        told = json.loads(cell.result.read_text())
+        cell.result.write_text(json.dumps(told | {"standin": "drawn"}))
+    text = markdown(groups())
+    assert f"Stand-ins take no part: {NAME}." in text and "## A <small>" not in text
+
+
+def test_ranks_put_the_base_weights_of_all_data_sets_together(table):
+    (group,) = groups()
+    found = ranks([group, group])  # the same data count once
+    assert found["base weights + LDS"] == [1]
+    assert sorted(found["base weights"] + found["Vanilla"]) == [2, 3]
+
+
+def test_holm_goes_down_the_p_values_and_stops_at_the_first_that_fails():
+    assert holm([0.04, 0.001, 0.02]) == [
+        (pytest.approx(0.05), True), (pytest.approx(0.05 / 3), True), (pytest.approx(0.025), True)
+    ]  # fmt: skip
+    assert [passed for _, passed in holm([0.03, 0.001, 0.04])] == [False, True, False]
+    assert holm([]) == []
+
+
+def test_a_p_value_is_two_sided_and_never_0():
+    assert p_value(np.ones(RESAMPLES)) == 2 / (RESAMPLES + 1)
+    assert p_value(np.array([-1.0, 1, 1, 1])) == 0.5
+    assert p_value(np.zeros(10)) == 1
+
+
+def test_errors_by_label_are_those_of_all_test_samples(table):
+    (group,) = groups()
+    points = errors(group, "INV")
+    assert sum(n for _, n, _ in points) == 60
+    assert sum(n * e for _, n, e in points) / 60 == pytest.approx(group.drawn["INV", "mae", "all"][0])
+    index, centres = bins_of(np.array([0.0, 0.05, 5]))
+    assert index.tolist() == [0, 0, 24] and centres[[0, 24]].tolist() == pytest.approx([0.1, 4.9])
+
+
+def test_the_command_prints_the_study_and_writes_it(table, capsys):
+    assert command.main([]) == 0
+    assert capsys.readouterr().out == (cli.ROOT / "results" / "study.md").read_text()
+    assert {path.name for path in (cli.ROOT / "results").glob("*.*")} == {
+        "study.md", "study.csv", "claims.csv", "errors.csv"
+    }  # fmt: skip
