@@ -297,7 +297,7 @@ def resampled_pairs(pairs, method):
 
 def sentence(encoder, vectors):
     """The feature of one sentence from its word vectors, without packing or padding."""
-    return encoder.lstm(vectors[:, None])[0].max(0).values[0]
+    return torch.nn.LSTM.forward(encoder.lstm, vectors[:, None])[0].max(0).values[0]
 
 
 def padded(words, length):
