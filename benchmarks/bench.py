@@ -5,7 +5,8 @@
     python benchmarks/bench.py --only d f
 
 The parts: an AgeDB epoch (a), STS-B's steps (b), a NYUD2 epoch and its evaluation (c), FDS beside loops over labels
-(d), cost as work grows (e), start-up and memory (f), a GPU if there is one (g). Writes results/bench.json.
+(d), cost as work grows (e), start-up and memory (f), a GPU if there is one (g), two processes beside one (h).
+Writes results/bench.json.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import torch
 from costs import evaluate_depth, fds_beside_loops, growth, startup
 from epochs import age_epoch, depth_epoch, gpu_rate, sts_steps
 from measure import PROG, ROOT, Row, Sizes, processor
+from processes import processes
 
 from common import cli
 from common.files import write_json
@@ -39,6 +41,7 @@ PARTS: dict[str, Callable[[Path, Sizes], list[Row]]] = {
     "d": fds_beside_loops,
     "e": growth,
     "g": gpu_rate,
+    "h": processes,
 }
 QUICK = Sizes(
     images=64, batch=32, model="resnet18", img_size=112, rooms=2, depth_size=84, steps=10, samples=10_000
@@ -57,7 +60,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the flags."""
     parser = cli.Parser(prog=PROG, description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer and smaller images, ResNet-18")
-    parser.add_argument("--only", nargs="+", choices=sorted(PARTS), help="some of the parts, a to g")
+    parser.add_argument("--only", nargs="+", choices=sorted(PARTS), help="some of the parts, a to h")
     parser.add_argument("--images", type=number(int, 1), help="of an AgeDB epoch")
     parser.add_argument("--threads", type=number(int, 1), default=torch.get_num_threads(), help="of torch")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench.json", help="file to write")
