@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import math
 import sys
 
@@ -18,6 +19,13 @@ TINY = measure.Sizes(
     images=8, batch=4, model="resnet_tiny", img_size=32, rooms=4, depth_size=24, steps=2, samples=300,
     channels=8, rows=16, rounds=1,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def log_again():
+    """The command silences the log of its whole process, which other tests share."""
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.slow
