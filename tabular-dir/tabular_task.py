@@ -14,7 +14,15 @@ from torch import nn
 
 from common.bins import Bins
 from common.datasets.faces import SPLITS
-from common.datasets.own import check_groups, in_its_folder, label_bins, make_splits, shots_by_share
+from common.datasets.own import (
+    check_bins,
+    check_groups,
+    csv_of,
+    in_its_folder,
+    label_bins,
+    make_splits,
+    shots_by_share,
+)
 from common.errors import UserError
 from common.files import digest, write_atomically
 from common.flags import POSITIVE, flag
@@ -79,18 +87,10 @@ class TableEncoder(nn.Module):
         return self.body(vectors)
 
 
-def csv_of(settings: Settings) -> Path:
-    """Return the path of the table."""
-    folder = settings[Running].data_dir
-    assert folder is not None
-    return folder / settings[TableFlags].csv
-
-
 def complete(settings: Settings) -> Settings:
     """Return the settings with the CSV's folder as --data_dir; raises UserError for flags that contradict."""
     own = settings[TableFlags]
-    if own.bins is not None and own.bin_width is not None:
-        raise UserError("--bins and --bin_width: both say what the label bins are; drop one of them")
+    check_bins(own.bin_width, own.bins)
     if own.boosting and settings[Running].evaluate:
         raise UserError(
             "--boosting and --evaluate: no tree is kept; the command without --evaluate fits them again"

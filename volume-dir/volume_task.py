@@ -12,7 +12,7 @@ from sfcn import CHANNELS, Sfcn
 from volume_split import VolumeSplit
 
 from common.datasets import faces
-from common.datasets.own import check_groups, in_its_folder, label_bins, shots_by_share
+from common.datasets.own import check_bins, check_groups, csv_of, in_its_folder, label_bins, shots_by_share
 from common.datasets.shots import FEW_BELOW, MANY_ABOVE, shots_of
 from common.datasets.standin import STANDIN, read_standin
 from common.errors import UserError
@@ -65,13 +65,6 @@ class VolumeFlags:
     )
 
 
-def csv_of(settings: Settings) -> Path:
-    """Return the path of the CSV."""
-    folder = settings[Running].data_dir
-    assert folder is not None
-    return folder / settings[VolumeFlags].csv
-
-
 def complete(settings: Settings) -> Settings:
     """Return the settings with the CSV's folder as --data_dir; raises UserError for flags that contradict."""
     own = settings[VolumeFlags]
@@ -87,8 +80,7 @@ def complete(settings: Settings) -> Settings:
             f"--shape {' '.join(map(str, own.shape))}: {len(own.channels)} --channels need {least} voxels of a side "
             "at least; give greater sides or fewer channels"
         )
-    if own.bins is not None and own.bin_width is not None:
-        raise UserError("--bins and --bin_width: both say what the label bins are; drop one of them")
+    check_bins(own.bin_width, own.bins)
     return in_its_folder(settings)
 
 

@@ -13,12 +13,25 @@ from common.bins import Bins
 from common.datasets.faces import SPLITS
 from common.errors import UserError
 from common.metrics import Shots
-from common.settings import Settings
+from common.settings import Running, Settings
 
 MOST_BINS = 100  # of bins that are chosen from the data
 HELD_OUT = 8  # validation and test have an eighth of the rows each
 OF_A_BIN = 5  # and of each bin at most a fifth each
 SHARE = "few, medium and many are the rarest, middle and densest third of training rows, by the rows of a bin"
+
+
+def csv_of(settings: Settings) -> Path:
+    """Return the path of --csv."""
+    folder = settings[Running].data_dir
+    assert folder is not None
+    return folder / str(settings.values()["csv"])
+
+
+def check_bins(width: float | None, number: int | None) -> None:
+    """Raise UserError where --bin_width and --bins are both given."""
+    if number is not None and width is not None:
+        raise UserError("--bins and --bin_width: both say what the label bins are; drop one of them")
 
 
 def in_its_folder(settings: Settings) -> Settings:

@@ -9,6 +9,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from common.method import at_least_float32
+
 if TYPE_CHECKING:
     from common.training.ranks import Stream
 
@@ -53,8 +55,7 @@ class SharedNorm(_BatchNorm):
 
 def moments_of_all(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return mean and variance `(C,)` over all ranks and their count, in at least float32, with gradient."""
-    values = x.transpose(0, 1).flatten(1)
-    values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+    values = at_least_float32(x.transpose(0, 1).flatten(1))
     own = values.mean(1)
     m2 = (values - own[:, None]).square().sum(1)
     table = EachRank.apply(torch.cat([own, m2, own.new_tensor([values.shape[1]])]))

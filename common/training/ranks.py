@@ -207,16 +207,14 @@ class Stream:
     `active` while the encoder works on a share of a batch.
     """
 
-    def __init__(self, entropy: list[int], state: dict[str, Any] | None = None) -> None:
-        self.active, self.state = False, state
-        if state is None:
-            with self:
-                torch.manual_seed(int(np.random.default_rng(entropy).integers(2**63)))
+    def __init__(self, entropy: list[int]) -> None:
+        self.active, self.state = False, random_state()
+        with self:
+            torch.manual_seed(int(np.random.default_rng(entropy).integers(2**63)))
 
     def __enter__(self) -> None:
         self.active, self._shared = True, random_state()
-        if self.state is not None:
-            set_random_state(self.state)
+        set_random_state(self.state)
 
     def __exit__(self, *_: object) -> None:
         self.active, self.state = False, random_state()
