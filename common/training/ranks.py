@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Groups that ended. Freeing one waits for torch's threads, and these may wait for the interpreter: for ever.
+ENDED: list[object] = []
+
 
 def size() -> int:
     """Return the number of processes of this run."""
@@ -74,6 +77,7 @@ def group(device: torch.device) -> Iterator[None]:
         ) from error
     finally:
         logging.disable(logging.NOTSET)
+        ENDED.append(dist.group.WORLD)
         dist.destroy_process_group()
 
 
