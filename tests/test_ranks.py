@@ -1,5 +1,6 @@
 """A run on several processes: every method, with batch norm, ends as it does on one."""
 
+import copy
 import fcntl
 import functools
 import os
@@ -26,6 +27,7 @@ from torchvision.models._api import BUILTIN_MODELS
 from common import cli
 from common.errors import UserError
 from common.training import checkpoint, command, engine, ranks
+from common.training.norms import share_norms
 
 pytestmark = pytest.mark.slow
 REAL_BATCHES = ranks.batches
@@ -287,6 +289,17 @@ def test_dropout_has_a_stream_of_each_rank_that_a_checkpoint_holds(tmp_path):
     ends = [checkpoint.load(tmp_path / name / "run" / "ckpt.pth.tar") for name in ("whole", "killed")]
     assert same(ends[0]["state_dict"], ends[1]["state_dict"])
     assert same(ends[0]["streams"], ends[1]["streams"])
+
+
+def test_batch_norm_on_gpus_is_torchs_own():
+    norm = nn.BatchNorm1d(3)
+    twin, x = copy.deepcopy(norm), torch.randn(5, 3)
+    share_norms(norm, stream := ranks.Stream([0]), torch.device("cuda"))
+    assert isinstance(norm, nn.SyncBatchNorm)
+    assert norm.state_dict().keys() == twin.state_dict().keys()
+    torch.testing.assert_close(norm(x), twin(x))  # all ranks have the whole batch
+    with stream, mock.patch.object(nn.SyncBatchNorm, "forward", return_value="of all ranks"):
+        assert norm(x) == "of all ranks"
 
 
 def trains(data, root, number, *flags, prepare=model_in_double):

@@ -1,4 +1,4 @@
-"""Batch norm over the shares of all ranks; torch has its own on GPUs alone."""
+"""Batch norm over the shares of all ranks: torch's own on GPUs, and one for CPUs, where torch has none."""
 
 from __future__ import annotations
 
@@ -15,13 +15,24 @@ if TYPE_CHECKING:
     from common.training.ranks import Stream
 
 
-def share_norms(module: nn.Module, stream: Stream) -> None:
+def share_norms(module: nn.Module, stream: Stream, device: torch.device) -> None:
     """Let every batch norm of a module normalise by the whole batch while `stream` is active."""
     for norm in module.modules():
         if isinstance(norm, _BatchNorm):
             # Another class of the same parameters: the optimiser and the checkpoint know them already.
-            norm.__class__ = SharedNorm
+            norm.__class__ = SharedNorm if device.type == "cpu" else TorchNorm
             norm.stream = stream  # type: ignore[assignment]  # no module, and no part of the state
+            norm.process_group = None  # type: ignore[assignment]  # torch's own asks for it: all ranks
+
+
+class TorchNorm(nn.SyncBatchNorm):
+    """Torch's own for GPUs, alone where all ranks have the whole batch."""
+
+    stream: Stream
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise `(n, C, …)`."""
+        return super().forward(x) if self.stream.active else _BatchNorm.forward(self, x)
 
 
 class SharedNorm(_BatchNorm):

@@ -233,7 +233,7 @@ def parallel(regressor: Regressor, entropy: list[int]) -> nn.Module:
     if size() == 1:
         return regressor
     regressor.stream = Stream(entropy)
-    share_norms(regressor.encoder, regressor.stream)
+    share_norms(regressor.encoder, regressor.stream, next(regressor.parameters()).device)
     # What a method freezes or does not use in a step has no gradient.
     return DistributedDataParallel(regressor, broadcast_buffers=False, find_unused_parameters=True)
 
