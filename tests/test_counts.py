@@ -5,6 +5,8 @@ import pytest
 
 from common.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SOURCE = '''"""A module.
 
 Of two paragraphs.

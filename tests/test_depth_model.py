@@ -16,6 +16,8 @@ from common.errors import UserError
 from common.training.checkpoint import renamed
 from common.training.regressor import Regressor
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def regressor():

@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py") if "__main__" in path.read_text())
 COMMANDS = [*(f"scripts/{name}" for name in SCRIPTS), *sorted(
     str(path.relative_to(ROOT)) for name in ("train.py", "test.py") for path in ROOT.glob(f"*-dir/{name}")

@@ -22,6 +22,8 @@ from tiny_faces import call, command, read_csv, run_dir
 from common import cli
 from common.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 NAN, INF = float("nan"), float("inf")
 JANUARY_1950 = 711_858 + 366  # MATLAB's day of 1950-01-01 (Python's ordinal is 366 less)
 

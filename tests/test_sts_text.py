@@ -23,6 +23,8 @@ from sts_text import (
 from common.errors import UserError
 from common.task import Draw
 
+pytestmark = pytest.mark.slow
+
 HEADER = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore"
 REAL = SHARED / "data" / "sts-b"
 REAL_VECTORS = SHARED / "data" / "glove" / "glove.6B.100d.stsb.txt"

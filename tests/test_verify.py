@@ -17,6 +17,8 @@ from reproducing import results
 
 from common import cli
 
+pytestmark = pytest.mark.slow
+
 MESSAGE = "6 results are recorded\nevery table, verdict and plotted value follows from the predictions\n"
 
 
