@@ -8,8 +8,9 @@ import toy
 from reproducing.recipes import read_tables
 from wired import prepared
 
-SHAPES = {"agedb-dir": "vectors", "imdb-wiki-dir": "vectors", "sts-b-dir": "pairs", "nyud2-dir": "maps"}
-TRAINING = {"--epoch", "--lr", "--schedule"}  # of a second stage, which toy data have no use for
+FACES = {"agedb-dir": "vectors", "imdb-wiki-dir": "vectors", "utkface-dir": "vectors"}
+SHAPES = {**FACES, "tabular-dir": "vectors", "sts-b-dir": "pairs", "nyud2-dir": "maps"}
+TRAINING = {"--epoch", "--lr", "--schedule", "--max_vals"}  # of a longer or second stage, no use on toy data
 
 
 def flags_of(cell):
@@ -20,7 +21,8 @@ def flags_of(cell):
 
 ROWS = {
     (SHAPES[table.script.split("/")[0]], flags_of(cell)): f"{table.key}: {cell.row}"
-    for table in read_tables().values() if table.protocol == "one" and table.scale == "small"
+    for table in read_tables().values()
+    if table.scale == "small" and (table.protocol == "one" or table.key in ("study-abalone", "study-concrete"))
     for cell in table.cells((0,))
 }  # fmt: skip
 

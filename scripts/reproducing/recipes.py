@@ -127,43 +127,44 @@ def read_tables(path: Path = RECIPES) -> dict[str, Table]:
     """Read every table at each of its scales, by full name; raises UserError if the file is damaged."""
     with reading_toml(path) as content:
         rows, claims = content.pop("rows", {}), content.pop("claims", {})
+        named = dict(_tables(content))
         tables = [
             _table(key, scale, {**table, **values}, rows, claims)
-            for key, table in _tables(content)
-            for scale, values in _scales(content, table).items()
+            for key, table in named.items()
+            for scale, values in _scales(named, table).items()
         ]
     return {table.name: table for table in tables}
 
 
 def _tables(content: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the tables; one with `each` once for every name there, with its words in the titles and flags."""
+    """Yield the tables; one with `each` once for every name there, with its words in titles, flags and `like`."""
     for key, table in content.items():
         if "each" not in table:
             yield key, table
         for name, words in table.get("each", {}).items():
+            words = {"table": name, **words}
             scales = {
-                scale: {**words, **values, **_filled(values, {"table": name, **words})}
-                for scale, values in table["scales"].items()
+                x: words | values | _filled(values, words) for x, values in table.get("scales", {}).items()
             }
-            yield f"{key}-{name}", {**table, "scales": scales}
+            yield f"{key}-{name}", {**table, **words, **_filled(table, words), "scales": scales}
 
 
 def _filled(values: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, str]:
-    """Return the title and the flags of a scale with their `$words` filled in."""
-    return {name: Template(values[name]).substitute(words) for name in ("title", "flags")}
+    """Return the title, the flags and `like`, as far as they are there, with their `$words` filled in."""
+    return {x: Template(values[x]).substitute(words) for x in ("title", "flags", "like") if x in values}
 
 
-def _scales(content: Mapping[str, Any], table: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _scales(tables: Mapping[str, Any], table: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the scales of a table; one `like` another takes its scales, script, data and metrics."""
     if "like" not in table:
         return table["scales"]
-    model = content[table["like"]]
-    shared = {name: model[name] for name in ("script", "dataset", "metrics") if name not in table}
-    scales = {scale: model["scales"][scale] for scale in ("paper", "small")}
+    model = tables[table["like"]]
+    shared = {name: model[name] for name in ("script", "dataset", "metrics") if name in model.keys() - table}
     own = table.get("scales", {})
     return {
         scale: {**shared, **values, "title": f"{values['title']}: {table['about']}", **own.get(scale, {})}
-        for scale, values in scales.items()
+        for scale, values in model["scales"].items()
+        if scale in ("paper", "small")
     }
 
 
@@ -171,13 +172,12 @@ def _table(
     key: str, scale: str, values: dict[str, Any], rows: dict[str, Any], claims: dict[str, Any]
 ) -> Table:
     """Return one table at one scale, its rows expanded."""
-    metrics, named = values["metrics"], rows[values["rows"]]
-    own = dict(_expanded({row: named[row] for row in values.get("only", named)}, values))
+    metrics, own = values["metrics"], dict(_expanded(_named(values, rows), values))
     return Table(
         name=f"{key}-{values.get('suffix', scale)}",
         title=values["title"],
         script=values["script"],
-        flags=values["flags"],
+        flags=f"{values['flags']} {values.get('more', '')}".rstrip(),
         seeds=tuple(values["seeds"]),
         metrics=metrics,
         rows=own,
@@ -187,12 +187,19 @@ def _table(
         folder=values.get("folder", "results"),
         groups=tuple(values.get("groups", Table.groups)),
         setup=tuple(values.get("setup", ())),
-        claims=tuple(_claims(claims.get(values.get("claims", ""), ()), metrics, own)),
+        claims=tuple(_claims(claims.get(values.get("claims", ""), []), metrics, own)),
         key=key,
         scale=scale,
         protocol=values.get("protocol", ""),
         published=tuple(values.get("published", ())),
     )
+
+
+def _named(values: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipes of a table's rows: of each section that it names, as far as `only` says."""
+    found = {row: recipe for section in values["rows"].split() for row, recipe in rows[section].items()}
+    of = {"of": values["of"]} if "of" in values else {}
+    return {row: of | found[row] for row in values.get("only", found)}
 
 
 def _expanded(rows: dict[str, Any], scale: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -209,9 +216,7 @@ def _expanded(rows: dict[str, Any], scale: Mapping[str, Any]) -> Iterator[tuple[
             )
 
 
-def _claims(
-    claims: list[dict[str, Any]] | tuple, metrics: dict[str, str], rows: Mapping[str, Any]
-) -> Iterator[Claim]:
+def _claims(claims: list[Any], metrics: Mapping[str, str], rows: Mapping[str, Any]) -> Iterator[Claim]:
     """Yield the claims one by one, as far as the table has their rows."""
     for claim in claims:
         for (better, than), metric, shot in itertools.product(
@@ -237,11 +242,10 @@ def find_table(name: str, scale: str | None = None) -> Table:
             for table in tables.values()
         )
         raise UserError(f"--table {name}: there is no such table; there are {', '.join(known)}")
-    for table in same:
-        if table.scale == scale:
-            return table
-    scales = ", ".join(dict.fromkeys(table.scale for table in same))
-    raise UserError(f"--table {name}: has no --scale {scale}; it has {scales}")
+    scales = {table.scale: table for table in same}
+    if scale in scales:
+        return scales[scale]
+    raise UserError(f"--table {name}: has no --scale {scale}; it has {', '.join(scales)}")
 
 
 def _slug(row: str) -> str:

@@ -139,10 +139,11 @@ class Group:
                 yield Effect(row, base[0], metric, shot, value, difference, float(low), float(high))
 
     def claims(self) -> list[tuple[Claim, Table]]:
-        """Return every claim of its tables, once."""
-        found = {
-            (c.better, c.than, c.metric, c.shot): (c, table) for table in self.tables for c in table.claims
-        }
+        """Return every claim of its tables once, of the first that has it: there the paper's number stands too."""
+        found: dict[tuple[str, ...], tuple[Claim, Table]] = {}
+        for table in self.tables:
+            for c in table.claims:
+                found.setdefault((c.better, c.than, c.metric, c.shot), (c, table))
         return list(found.values())
 
     def judged(self) -> list[Judged]:
@@ -168,7 +169,8 @@ class Group:
         paper = difference_of(*(paper_number(table, row, claim.metric, claim.shot) for row, _, _ in pair))
         as_claimed = (ours > 0) is METRICS[claim.metric].higher_is_better
         word: Any = ("holds" if as_claimed else "does not hold") if rejected else "undecided"
-        carried = bool(claim.on) and not {table.dataset, table.key.removeprefix("tabular-")} & set(claim.on)
+        names = {table.dataset, table.key.removeprefix("tabular-").removeprefix("study-")}
+        carried = bool(claim.on) and not names & set(claim.on)
         return Judged(claim, carried, ours, None if carried else paper, float(low), float(high), word)
 
 
