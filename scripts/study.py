@@ -1,6 +1,7 @@
 """Print the study of what each method is worth, and write it to results/.
 
-    python scripts/study.py            results/study.md, and its numbers: study.csv, claims.csv, errors.csv
+    python scripts/study.py    results/study.md, its numbers (study.csv, claims.csv, errors.csv), and READMEs with
+                               <!-- overview KEY --> … <!-- end -->, KEY a recipe with a table for each of several names
 
 It takes whatever results are recorded, and names the rows that lack a seed. Its rules are in docs/study.md.
 """
@@ -24,9 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.Parser(prog="scripts/study.py", description=__doc__.splitlines()[0]).parse_args(argv)
     from reproducing import study_text  # loads pandas
 
-    for name, text in study_text.contents().items():
-        write_atomically(cli.ROOT / "results" / name, text)
-        if name == "study.md":
+    for path, text in study_text.contents().items():
+        write_atomically(path, text)
+        if path.name == "study.md":
             print(text, end="")
     return 0
 

@@ -120,13 +120,12 @@ def _files() -> Iterator[str]:
     from tables import contents
 
     try:
-        study = {cli.ROOT / "results" / name: text for name, text in study_text.contents().items()}
-        for path, text in {**dict(contents()), **study}.items():
-            recorded = path.read_text(encoding="utf-8") if path.exists() else ""
-            if recorded != text:
-                command = "study.py" if path in study else "tables.py"
-                line = _first_difference(recorded, text)
-                yield f"{path.relative_to(cli.ROOT)}: {line}; python scripts/{command} writes it anew"
+        for command, files in (("tables", dict(contents())), ("study", study_text.contents())):
+            for path, text in files.items():
+                recorded = path.read_text(encoding="utf-8") if path.exists() else ""
+                if recorded != text:
+                    line = _first_difference(recorded, text)
+                    yield f"{path.relative_to(cli.ROOT)}: {line}; python scripts/{command}.py writes it anew"
     except UserError as error:
         yield str(error)
 

@@ -80,7 +80,9 @@ def test_labels_of_any_unit_have_the_weights_of_a_kernel_of_width_one():
     labels = np.random.default_rng(0).gamma(2, size=300)
     labels /= DenseWeight(labels).bandwidth
     for unit in (4e3, 1e6):
-        assert DenseWeight(labels * unit)(labels * unit) == pytest.approx(DenseWeight(labels)(labels), rel=1e-6)
+        assert DenseWeight(labels * unit)(labels * unit) == pytest.approx(
+            DenseWeight(labels)(labels), rel=1e-6
+        )
 
 
 @pytest.mark.parametrize("shape", ["vectors", "pairs"])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
+from reproducing import overview
 from reproducing.effects import Effect, Judged
 from reproducing.study import ENSEMBLE, RESAMPLES, Group, groups, ranks
 from reproducing.table_text import DASH, markdown_table, signed
 
+from common import cli
 from common.metrics import METRICS
 from common.report import HEADINGS
 
@@ -18,14 +21,23 @@ WIDTH = 25  # bins of the error by label, where labels are no whole numbers
 ALSO = ("bmae", "bmse", "sera", "nll", "miscalibration")  # of results, where they are
 
 
-def contents() -> dict[str, str]:
-    """Return the study's files in results/, by name."""
+def contents() -> dict[Path, str]:
+    """Return the study's files, and the READMEs that show an overview of several data sets."""
     found = groups()
-    return {
+    files = {
         "study.md": markdown(found),
         "study.csv": effects_csv(found),
         "claims.csv": claims_csv(found),
         "errors.csv": errors_csv(found),
+    }
+    marked = {path: path.read_text(encoding="utf-8") for path in sorted(cli.ROOT.glob("*-dir/README.md"))}
+    return {
+        **{cli.ROOT / "results" / name: text for name, text in files.items()},
+        **{
+            path: overview.updated(text, found)
+            for path, text in marked.items()
+            if overview.MARKED.search(text)
+        },
     }
 
 
