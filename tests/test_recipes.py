@@ -324,6 +324,30 @@ def test_one_scale_of_a_table_that_is_like_another(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_table_is_like_one_that_is_written_out_for_each_name(tmp_path):
+    """It has that table's words and its own, flags after the scale's, rows of two sections, and runs of another."""
+    path = tmp_path / "recipes.toml"
+    path.write_text(
+        '[t]\nscript = "x"\nseeds = [3]\nmetrics = { mae = "MAE" }\nrows = "r"\n'
+        '[t.scales.small]\ntitle = "T of $table"\nflags = "--csv $table --noise $noise"\n'
+        '[t.each]\na-b = { noise = "2" }\nc = { noise = "3" }\n'
+        '[u]\nlike = "t-$table"\nabout = "more"\nseeds = [0]\nmore = "--lr 9"\nof = "v-$table"\nrows = "q r"\n'
+        'only = ["B", "C", "A"]\n[u.each]\na-b = { longer = "7" }\n'
+        '[rows.r]\nA = { flags = "--n $noise" }\nB = { flags = "" }\n'
+        '[rows.q]\nA = { flags = "" }\nC = { of = "$like", flags = "--long $longer" }\n'
+    )
+    tables = read_tables(path)
+    assert set(tables) == {"t-a-b-small", "t-c-small", "u-a-b-small"}
+    u = tables["u-a-b-small"]
+    assert (u.title, u.flags) == ("T of a-b: more", "--csv a-b --noise 2 --lr 9")
+    assert [u.rows[row]["flags"] for row in ("B", "C", "A")] == ["", "--long 7", "--n 2"]
+    assert [cell.table for cell in u.cells()] == ["v-a-b-small", "t-a-b-small", "v-a-b-small"]
+    assert [tables["t-c-small"].cell("A", 3).table, tables["t-c-small"].flags] == [
+        "t-c-small",
+        "--csv c --noise 3",
+    ]
+
+
 def test_a_word_that_no_scale_has_is_an_error(tmp_path):
     path = tmp_path / "recipes.toml"
     path.write_text(

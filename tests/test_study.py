@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 import study as command
-from recorded import NAME, write_recorded
+from recorded import NAME, record, write_recorded
 from reproducing.effects import holm, p_value
+from reproducing.recipes import read_tables
 from reproducing.study import ENSEMBLE, RESAMPLES, groups, ranks
 from reproducing.study_text import bins_of, claims_csv, effects_csv, errors, markdown
 
@@ -58,6 +59,47 @@ def test_claims_are_judged_and_those_made_elsewhere_are_carried_over(table):
     assert lds.low < of(group, "INV + LDS").low  # at Holm's level the interval is wider
     assert "A paper, Table 1 (carried over)" in markdown([group])
     assert claims_csv([group]).count("\n") == 3
+
+
+def test_tables_of_one_budget_are_one_group_and_a_claim_is_that_of_its_first_table(tmp_path, monkeypatch):
+    more = """
+[study-t]
+like = "t"
+about = "more rows"
+seeds = [0, 1]
+rows = "s"
+claims = "c"
+[t-fast]
+like = "t"
+about = "fast"
+more = "--lr 9"
+seeds = [0, 1]
+rows = "s"
+only = ["Vanilla, longer"]
+[rows.s]
+"INV" = { of = "t", flags = "--reweight inverse" }
+"Vanilla" = { flags = "" }
+"Vanilla, longer" = { flags = "--x 2" }
+[[claims.c]]
+says = "Longer is better"
+on = ["t"]
+pairs = [["Vanilla, longer", "Vanilla"]]
+shots = ["all"]
+"""
+    table = write_recorded(tmp_path, monkeypatch, more)
+    labels = np.random.default_rng(0).integers(20, 60, 60).astype(np.float32)  # those of the others
+    for name in ("study-t-small", "t-fast-small"):
+        for cell in (read_tables()[name].cell("Vanilla, longer", seed) for seed in (0, 1)):
+            record(cell, labels, labels + 1)
+    pooled, fast = groups()
+    assert [x.name for x in pooled.tables] == [table.name, "study-t-small"] and fast.name == "t-fast-small"
+    assert pooled.base("Vanilla, longer") == "Vanilla" and pooled.of["Vanilla"] == table
+    assert [(c.better, of.name) for c, of in pooled.claims()] == [
+        ("INV + LDS", table.name), ("INV", table.name), ("Vanilla, longer", "study-t-small")
+    ]  # fmt: skip
+    carried = {x.claim.better: x.carried for x in pooled.judged()}
+    assert carried["INV"] and not carried["Vanilla, longer"]  # study-t is t, which the claim names
+    assert of(pooled, "Vanilla, longer").base == "Vanilla"
 
 
 def test_a_row_that_lacks_a_seed_is_left_out_and_named(table):

@@ -143,9 +143,7 @@ def _tables(content: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield key, table
         for name, words in table.get("each", {}).items():
             words = {"table": name, **words}
-            scales = {
-                x: words | values | _filled(values, words) for x, values in table.get("scales", {}).items()
-            }
+            scales = {x: words | y | _filled(y, words) for x, y in table.get("scales", {}).items()}
             yield f"{key}-{name}", {**table, **words, **_filled(table, words), "scales": scales}
 
 
