@@ -5,6 +5,7 @@
     python scripts/plot.py features RUN... --out FILE           feature statistics of bins (Figure 4)
     python scripts/plot.py heatmap RUN... --out FILE            every metric and shot, against Vanilla
     python scripts/plot.py calibration RUN... --out FILE        predicted distributions: coverage, error by spread
+    python scripts/plot.py study --out FILE                     every row of the study against its base row
     python scripts/plot.py kernels --out FILE                   the windows of LDS and FDS
 
 RUN is a folder that train.py wrote; `--table NAME` in its place takes a table's runs. Runs that differ in
@@ -37,6 +38,7 @@ HELP = {
     "heatmap": "Every metric and shot of several methods, or of a whole table, against Vanilla.",
     "calibration": "Observed against expected coverage of predicted distributions, and error against predicted "
     "spread. Of runs whose head predicts a distribution.",
+    "study": "What each row of the study changes against its base row, on every data set, with intervals.",
     "kernels": "The windows of LDS and FDS.",
 }
 
@@ -55,7 +57,7 @@ def add_picture(kinds: argparse._SubParsersAction, name: str) -> cli.Parser:
     parser.add_argument(
         "--out", type=picture, required=True, metavar="FILE", help="the picture; ends in .png, .svg or .pdf"
     )
-    if name != "kernels":
+    if name not in ("study", "kernels"):
         parser.add_argument("--tensorboard", action="store_true", help="show it in the runs' TensorBoard too")
     return parser
 
@@ -104,6 +106,7 @@ def make_parser() -> cli.Parser:
     )
     add_runs(add_picture(kinds, "heatmap"))
     add_runs(add_picture(kinds, "calibration"))
+    add_picture(kinds, "study")
     own = add_picture(kinds, "kernels")
     own.add_argument(
         "--kernels",

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from plotting import figures, figures_of_spread, figures_of_tables, label_counts
+from plotting import figure_of_study, figures, figures_of_spread, figures_of_tables, label_counts
 from plotting.feature_statistics import from_buffers, from_training_set
 from plotting.finished_runs import FinishedRun, by_name, check_same_data, of_table, read_run
 from plotting.label_counts import TrainingLabels, folder_of, title_of
 from preparing.splits import write_together
 from reproducing.recipes import find_table
 
+from common import cli
 from common.errors import UserError
 from common.lds import PUBLISHED_KERNELS, SIGMA_KERNELS, get_lds_kernel_window
 from common.methods.smoothing import SmoothingFlags
@@ -91,6 +92,15 @@ def calibration(args: argparse.Namespace) -> Drawn:
     return figures_of_spread.calibration(
         heading, frames, task.label_unit, runs[0].result.get("standin")
     ), runs
+
+
+def study(args: argparse.Namespace) -> Drawn:
+    """Draw what each row of the study changes against its base row, on every data set that is no stand-in."""
+    path = cli.ROOT / "results" / "study.csv"
+    if not path.exists():
+        raise UserError(f"{path}: is not here; run python scripts/study.py")
+    effects = pd.read_csv(path)
+    return figure_of_study.study(effects[~effects["table"].str.endswith("-standin")]), []
 
 
 def kernels(args: argparse.Namespace) -> Drawn:
