@@ -34,8 +34,14 @@ class Flag:
     metavar: str | None = None
     identity: bool = True  # False: may differ between two starts of the same run
     grows: bool = False  # a run goes on under a greater value
+    switch: bool = False  # the other flags of its group have an effect only where this one is set
     when: Callable[[Any], bool] | None = None  # the flag has an effect only where this holds for its group
     optional: bool = False  # the value may be left out, as in `--resume`
+
+    def is_idle(self, group: Any) -> bool:
+        """Return whether the flag has no effect beside the values of its group."""
+        off = any(how.switch and not getattr(group, name) for name, how in field_flags(type(group)).items())
+        return (off and not self.switch) or (self.when is not None and not self.when(group))
 
 
 def flag(default: Any, help: str, *names: str, **facts: Any) -> Any:

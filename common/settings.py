@@ -161,8 +161,8 @@ class Settings:
         for group in self:
             for name, how in field_flags(type(group)).items():
                 if how.identity:
-                    idle = how.when is not None and not how.when(group)
-                    kept[name] = as_json(self.default(type(group), name) if idle else getattr(group, name))
+                    value = self.default(type(group), name) if how.is_idle(group) else getattr(group, name)
+                    kept[name] = as_json(value)
         return dict(sorted(kept.items()))
 
     def default(self, kind: type, name: str) -> Any:
@@ -200,7 +200,7 @@ class Settings:
             option_strings(name, how)[0]
             for group in self
             for name, how in field_flags(type(group)).items()
-            if name in self.given and how.when is not None and not how.when(group)
+            if name in self.given and how.is_idle(group)
         ]
 
 

@@ -48,29 +48,23 @@ VIEWS = 2
 class ConrFlags:
     """ConR."""
 
-    conr: bool = flag(False, "contrastive regulariser: ConR")
+    conr: bool = flag(False, "contrastive regulariser: ConR", switch=True)
     conr_weight: float = flag(
-        4.0, "of its loss (its authors: 4 on AgeDB, in effect 8 on IMDB-WIKI, .2 on depth)", low=0,
-        when=lambda own: own.conr,
-    )  # fmt: skip
-    conr_window: float = flag(
-        1.0, "labels this near are positives (its authors: 1 on age, .2 on depth)", low=0, when=lambda own: own.conr
-    )  # fmt: skip
-    conr_temperature: float = flag(
-        0.07, "of similarities (in effect: .07 on age, .2 on depth)", low=POSITIVE, when=lambda own: own.conr
+        4.0, "of its loss (its authors: 4 on AgeDB, in effect 8 on IMDB-WIKI, .2 on depth)", low=0
     )
+    conr_window: float = flag(
+        1.0, "labels this near are positives (its authors: 1 on age, .2 on depth)", low=0
+    )
+    conr_temperature: float = flag(0.07, "of similarities (in effect: .07 on age, .2 on depth)", low=POSITIVE)
     conr_push: float = flag(
         0.01, "growth of a negative's weight with label distance (its authors: .01 on age, .2 on depth)", low=0,
-        when=lambda own: own.conr,
     )  # fmt: skip
     conr_variant: str = flag(
         "published", "the denominator and weights of the code, or of the paper", choices=("published", "paper"),
-        when=lambda own: own.conr,
     )  # fmt: skip
     conr_jitter: float = flag(
-        0.0, "random brightness, contrast and saturation of training images, up to this share", low=0, high=1,
-        when=lambda own: own.conr,
-    )  # fmt: skip
+        0.0, "random brightness, contrast and saturation of training images, up to this share", low=0, high=1
+    )
 
 
 class ConR(Method):

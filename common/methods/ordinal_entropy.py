@@ -19,19 +19,15 @@ VARIANTS = ("published", "paper")
 class OrdinalEntropyFlags:
     """Ordinal Entropy."""
 
-    ordinal_entropy: bool = flag(False, "Ordinal Entropy: spread label centres, tighten samples around them")
-    ordinal_entropy_weight: float = flag(
-        1.0, "coefficient of tightness - diversity", low=0, when=lambda own: own.ordinal_entropy
+    ordinal_entropy: bool = flag(
+        False, "Ordinal Entropy: spread label centres, tighten samples around them", switch=True
     )
-    ordinal_entropy_tightness: float = flag(
-        1.0, "share of the tightness; 0: diversity alone", low=0, when=lambda own: own.ordinal_entropy
-    )
+    ordinal_entropy_weight: float = flag(1.0, "coefficient of tightness - diversity", low=0)
+    ordinal_entropy_tightness: float = flag(1.0, "share of the tightness; 0: diversity alone", low=0)
     ordinal_entropy_variant: str = flag(
-        "published",
-        "label distances scaled by the batch and lone samples left out, or as the paper has it",
+        "published", "label distances scaled by the batch and lone samples left out, or as the paper has it",
         choices=VARIANTS,
-        when=lambda own: own.ordinal_entropy,
-    )
+    )  # fmt: skip
 
 
 class OrdinalEntropy(Method):

@@ -44,20 +44,12 @@ VARIANTS = ("published", "paper")
 class RanksimFlags:
     """RankSim."""
 
-    ranksim: bool = flag(False, "regularise features: RankSim")
-    ranksim_weight: float = flag(
-        100.0,
-        "gamma, of its loss (its authors: 100 on age, 3e-4 on STS-B)",
-        low=0,
-        when=lambda own: own.ranksim,
-    )
-    ranksim_interpolation: float = flag(
-        2.0, "lambda, of the gradient of ranks", low=POSITIVE, when=lambda own: own.ranksim
-    )
+    ranksim: bool = flag(False, "regularise features: RankSim", switch=True)
+    ranksim_weight: float = flag(100.0, "gamma, of its loss (its authors: 100 on age, 3e-4 on STS-B)", low=0)
+    ranksim_interpolation: float = flag(2.0, "lambda, of the gradient of ranks", low=POSITIVE)
     ranksim_variant: str = flag(
-        "published", "ranks divided by their number, or as the paper draws them", choices=VARIANTS,
-        when=lambda own: own.ranksim,
-    )  # fmt: skip
+        "published", "ranks divided by their number, or as the paper draws them", choices=VARIANTS
+    )
 
 
 class RankSim(Method):

@@ -66,13 +66,10 @@ class ResampleFlags:
     """Resampling."""
 
     resample: str | None = flag(
-        None,
-        "resample the training set, a baseline of the paper (default: none)",
-        choices=("none", *LABELS),
-    )
-    neighbours: int = flag(
-        5, "nearest neighbours that --resample chooses from", low=1, when=lambda own: own.resample is not None
-    )
+        None, "resample the training set, a baseline of the paper (default: none)", choices=("none", *LABELS),
+        switch=True,
+    )  # fmt: skip
+    neighbours: int = flag(5, "nearest neighbours that --resample chooses from", low=1)
 
 
 class Resample(Method):

@@ -29,8 +29,10 @@ PAPER = "Zha et al., Rank-N-Contrast: Learning Continuous Representations for Re
 class RncFlags:
     """Rank-N-Contrast, first stage."""
 
-    rnc: bool = flag(False, "first stage of Rank-N-Contrast: train the encoder alone, without a head")
-    rnc_temperature: float = flag(2.0, "of feature distances", low=POSITIVE, when=lambda own: own.rnc)
+    rnc: bool = flag(
+        False, "stage 1 of Rank-N-Contrast: train the encoder alone, without a head", switch=True
+    )
+    rnc_temperature: float = flag(2.0, "of feature distances", low=POSITIVE)
 
 
 @dataclass(frozen=True)
