@@ -32,7 +32,7 @@ def test_reference_numbers():
 
 def test_the_nll_is_that_of_the_students_t_of_the_prediction():
     torch.manual_seed(0)
-    head = EvidentialHead(lambda dim: torch.nn.Linear(dim, 1), 3, target_scale=5.0)
+    head = EvidentialHead(lambda dim: torch.nn.Linear(dim, 1), 3, 5.0)
     features, labels = torch.randn(7, 3), torch.rand(7, 1) * 5
     prediction = head.predict(features)
     assert isinstance(prediction.distribution, StudentT)

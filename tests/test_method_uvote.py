@@ -13,8 +13,8 @@ from wired import assert_wired, cases_of, prepared
 
 from common.errors import UserError
 from common.methods.label_density import bin_powers, exponents_of, kernel_density, kernel_weights
-from common.methods.laplace import branch_losses, combine, curriculum
-from common.methods.uvote import UvoteHead, laplace_nll
+from common.methods.laplace import BranchesHead, branch_losses, combine, curriculum
+from common.methods.uvote import laplace_nll
 
 CASES = cases_of("uvote")
 NLL = [name for name in CASES if name.startswith("nll_")]
@@ -207,13 +207,13 @@ def test_predictions_are_in_label_units():
     def constant(values):
         return lambda features: torch.tensor(values).expand(len(features), len(values))
 
-    prediction = UvoteHead(constant([1.0, 2.0]), constant([0.5, -200.0]), 5.0, "minvar").predict(
+    prediction = BranchesHead(constant([1.0, 2.0]), constant([0.5, -200.0]), "minvar", 5.0).predict(
         torch.ones(3, 4)
     )
     assert prediction.mean.tolist() == [[10.0]] * 3
     assert prediction.columns["branch"].tolist() == [[1]] * 3
     assert prediction.distribution.stddev.isfinite().all()
-    one = UvoteHead(constant([1.0, 2.0]), constant([0.5, 1.0]), 5.0, "minvar").predict(torch.ones(3, 4))
+    one = BranchesHead(constant([1.0, 2.0]), constant([0.5, 1.0]), "minvar", 5.0).predict(torch.ones(3, 4))
     torch.testing.assert_close(one.distribution.scale, torch.full((3, 1), 5 * math.exp(0.5)))
 
 

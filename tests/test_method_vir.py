@@ -13,8 +13,8 @@ from wired import assert_wired, cases_of, prepared
 from common.errors import UserError
 from common.method import Seen
 from common.methods.gaussian_features import GaussianBlock, GaussianFDS, sampled, with_gaussian_block
-from common.methods.nig import nig_terms
-from common.methods.vir import VirHead, nig_loss, nig_parameters
+from common.methods.nig import PosteriorHead, nig_parameters, nig_terms
+from common.methods.vir import nig_loss
 
 CASES = cases_of("vir")
 HEADS = [name for name in CASES if name.startswith("head_")]
@@ -34,7 +34,7 @@ def test_every_case_is_tested_or_left_out_with_a_reason():
 
 
 def head_of(case):
-    head = VirHead(8, lambda features: features[:, :8])
+    head = PosteriorHead(8, lambda features: features[:, :8])
     state = {"linear.weight": case["head_weight"], "linear.bias": case["head_bias"]}
     head.load_state_dict({key: torch.as_tensor(value) for key, value in state.items()})
     return head
@@ -73,7 +73,7 @@ def test_weight_one_in_a_test(name):
     assert nll.mean().item() == pytest.approx(float(case["eval_nll"]), rel=1e-5)
     assert reg.mean().item() == pytest.approx(float(case["eval_reg"]), rel=1e-5)
     assert nig_loss(case["labels"], *parameters).item() == pytest.approx(float(case["eval_loss"]), rel=1e-5)
-    on_z = VirHead(8, lambda features: case["z"])
+    on_z = PosteriorHead(8, lambda features: case["z"])
     on_z.load_state_dict(head.state_dict())
     torch.testing.assert_close(
         on_z.predict(case["encoding"]).distribution.variance, case["eval_variance"], **CLOSE
@@ -149,7 +149,7 @@ def test_epoch_one_adds_two_to_each_variance():
 
 
 def test_a_beta_that_underflows_gives_a_finite_loss():
-    head = VirHead(2, lambda features: features)
+    head = PosteriorHead(2, lambda features: features)
     nn.init.constant_(head.linear.bias, -5000.0)
     z = torch.randn(3, 2, requires_grad=True)
     loss = nig_loss(torch.full((3, 1), -5000.0), *nig_parameters(head(z).split(1, dim=1)))
@@ -283,6 +283,6 @@ def test_a_bad_number_is_refused(tmp_path, name, value, capsys):
 
 
 def test_labels_of_another_shape_are_refused():
-    outputs = VirHead(2, lambda features: features)(torch.randn(4, 2)).split(1, dim=1)
+    outputs = PosteriorHead(2, lambda features: features)(torch.randn(4, 2)).split(1, dim=1)
     with pytest.raises(ValueError, match="differ in shape"):
         nig_loss(torch.zeros(4), *nig_parameters(outputs))

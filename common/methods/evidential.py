@@ -11,9 +11,9 @@ from torch import nn
 from torch.distributions import StudentT
 
 from common.flags import flag
-from common.method import Head, Method, Seen, at_least_float32
+from common.method import Method, Seen, at_least_float32
 from common.methods.nig import nig_loss
-from common.methods.outputs import Outputs, known_outputs
+from common.methods.outputs import Outputs, ScaledHead, known_outputs
 from common.task import Prediction
 
 FLOOR = 1e-6  # keeps nu, beta and alpha - 1 positive where softplus underflows
@@ -23,23 +23,16 @@ FLOOR = 1e-6  # keeps nu, beta and alpha - 1 positive where softplus underflows
 class EvidentialFlags:
     """Evidential regression."""
 
-    evidential: bool = flag(False, "predict a normal-inverse-gamma distribution")
-    evidential_coefficient: float = flag(
-        0.01, "of the penalty on evidence for a wrong mean", low=0, when=lambda own: own.evidential
-    )
+    evidential: bool = flag(False, "predict a normal-inverse-gamma distribution", switch=True)
+    evidential_coefficient: float = flag(0.01, "of the penalty on evidence for a wrong mean", low=0)
 
 
-class EvidentialHead(Head):
-    """Features to gamma, nu > 0, alpha > 1 and beta > 0, each from an output of its own; softplus keeps the bounds.
+class EvidentialHead(ScaledHead):
+    """Features to gamma, nu > 0, alpha > 1 and beta > 0, each from an output of its own; softplus keeps the bounds."""
 
-    Outputs are in units of (label - `target_mean`) / `target_scale`.
-    """
-
-    def __init__(
-        self, make: Callable[[int], nn.Module], dim: int, target_scale: float, target_mean: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.outputs, self.target_scale, self.target_mean = Outputs(make, dim, 4), target_scale, target_mean
+    def __init__(self, make: Callable[[int], nn.Module], dim: int, *scale_and_mean: float) -> None:
+        super().__init__(*scale_and_mean)
+        self.outputs = Outputs(make, dim, 4)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         gamma, *rest = self.outputs(features).split(1, dim=1)
@@ -49,8 +42,7 @@ class EvidentialHead(Head):
     def predict(self, features: torch.Tensor) -> Prediction:
         """Return gamma and the Student-t of a label: 2 alpha degrees, scale^2 = beta (1 + nu) / (nu alpha)."""
         gamma, nu, alpha, beta = at_least_float32(self(features)).split(1, dim=1)
-        unit = self.target_scale
-        mean = gamma * unit + self.target_mean
+        mean, unit = self.in_label_units(gamma), self.target_scale
         scale = (beta * (1 + nu) / (nu * alpha)).sqrt() * unit
         parameters = {"nig_nu": nu, "nig_alpha": alpha, "nig_beta": beta * unit**2}
         return Prediction(mean, StudentT(2 * alpha, mean, scale), parameters)

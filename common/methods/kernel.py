@@ -1,11 +1,13 @@
-"""What LDS and FDS share: the flags of a smoothing kernel over label bins, and its part of a run's name."""
+"""What methods share that smooth over label bins: the flags of a kernel, its buckets, its part of a run's name."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 
+from common.errors import UserError
 from common.lds import KERNELS, PUBLISHED_KERNELS, SIGMA_KERNELS
+from common.task import Data
 
 KERNEL_HELP = (
     f"{', '.join(PUBLISHED_KERNELS)} as published, or a window of scipy.signal.windows: "
@@ -32,3 +34,16 @@ def window_name(method: str, kernel: str, ks: int, sigma: float) -> str:
     """Return the kernel's part of a run's name, composed as published: `_lds_gau_5_2`."""
     short = kernel[:3] if kernel in PUBLISHED_KERNELS else kernel
     return f"_{method}_{short}_{ks}" + (f"_{sigma:g}" if kernel in SIGMA_KERNELS else "")
+
+
+def buckets_of(data: Data, option: str, ks: int) -> tuple[int, int]:
+    """Return the first bin with feature statistics, and one past the last.
+
+    Raises UserError for a kernel that is wider than these buckets can reflect.
+    """
+    first, last = data.buckets or (0, data.bins.num)
+    if last - first <= ks // 2:
+        raise UserError(
+            f"{option} {ks}: is too wide for {last - first} buckets, from --bucket_start {first} to --bucket_num {last}"
+        )
+    return first, last

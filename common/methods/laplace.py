@@ -1,12 +1,17 @@
-"""Branches that predict a Laplace distribution each: their loss, their curriculum, and their common answer."""
+"""Branches that predict a Laplace distribution each: their loss, curriculum and head, which gives one answer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
+from torch.distributions import Laplace
 
-from common.methods.outputs import check_shapes
+from common.method import at_least_float32
+from common.methods.outputs import ScaledHead, check_shapes
+from common.task import Prediction
 
 
 def laplace_nll(
@@ -60,3 +65,35 @@ def combine(
         return mean.gather(0, least)[0], log_scale.gather(0, least)[0]
     share = torch.softmax(-log_scale if answer == "avgvar" else torch.zeros_like(log_scale), dim=0)
     return (share * mean).sum(0), (share * log_scale).sum(0)
+
+
+class BranchesHead(ScaledHead):
+    """Features to the means of all branches, then their log-scales, in units of a label that the regressor learns."""
+
+    def __init__(
+        self,
+        means: nn.Module,
+        log_scales: Callable[[torch.Tensor], torch.Tensor],
+        answer: str,
+        *scale_and_mean: float,
+    ) -> None:
+        super().__init__(*scale_and_mean)
+        self.means, self.answer = means, answer
+        self.log_scales = (
+            log_scales  # a function, not a module: its parameters train at the rate of the method
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.means(features), self.log_scales(features)], dim=1)
+
+    def predict(self, features: torch.Tensor) -> Prediction:
+        """Return the Laplace distribution of the answer; mean and log-scale of each branch are columns."""
+        means, log_scales = at_least_float32(self(features)).chunk(2, dim=1)
+        means, log_scales = self.in_label_units(means), log_scales + math.log(self.target_scale)
+        answer = combine(means.unbind(1), log_scales.unbind(1), self.answer)
+        mean, log_scale = (value.unsqueeze(1) for value in answer)
+        columns = {"branch": log_scales.argmin(1, keepdim=True).float()} if self.answer == "minvar" else {}
+        for number, pair in enumerate(zip(means.split(1, 1), log_scales.split(1, 1), strict=True)):
+            columns |= {f"mean_{number}": pair[0], f"log_scale_{number}": pair[1]}
+        # Only beyond these bounds would the scale leave float32.
+        return Prediction(mean, Laplace(mean, log_scale.clamp(-60, 60).exp()), columns)

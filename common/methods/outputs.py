@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from common.method import Method, Seen
+from common.method import Head, Method, Seen
 
 if TYPE_CHECKING:
     from common.training.regressor import Regressor
@@ -24,6 +24,18 @@ class Outputs(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return torch.cat([head(features) for head in self.heads], dim=1)
+
+
+class ScaledHead(Head):
+    """A head whose outputs are in units of (label - `target_mean`) / `target_scale`."""
+
+    def __init__(self, target_scale: float = 1.0, target_mean: float = 0.0) -> None:
+        super().__init__()
+        self.target_scale, self.target_mean = target_scale, target_mean
+
+    def in_label_units(self, means: torch.Tensor) -> torch.Tensor:
+        """Return means in label units."""
+        return means * self.target_scale + self.target_mean
 
 
 def known_outputs(seen: Seen) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor | None]:

@@ -15,7 +15,7 @@ from common.fds import FDS, VARIANTS
 from common.flags import POSITIVE, field_flags, flag
 from common.lds import SIGMA_KERNELS
 from common.method import Method, Passes, Seen
-from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, kernel_name, window_name
+from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, buckets_of, kernel_name, window_name
 from common.settings import Running, Settings
 from common.task import Batch, Data, Task
 
@@ -30,29 +30,21 @@ MAX_VALUES = 20_000_000  # buckets x features: 80 MB for each of seven tables, a
 class SmoothingFlags:
     """FDS."""
 
-    fds: bool = flag(False, "feature distribution smoothing")
-    fds_kernel: str = flag(
-        "gaussian", KERNEL_HELP, parse=kernel_name, metavar="KERNEL", when=lambda own: own.fds
-    )
-    fds_ks: int = flag(5, KERNEL_SIZE, low=1, odd=True, when=lambda own: own.fds)
-    fds_sigma: float = flag(
-        2.0, KERNEL_WIDTH, low=POSITIVE, when=lambda own: own.fds and own.fds_kernel in SIGMA_KERNELS
-    )
-    start_update: int = flag(0, "first epoch of FDS statistics", low=0, when=lambda own: own.fds)
-    start_smooth: int = flag(1, "first epoch of FDS smoothing", low=0, when=lambda own: own.fds)
-    fds_mmt: float = flag(0.9, "FDS momentum", low=0, high=1, when=lambda own: own.fds)
+    fds: bool = flag(False, "feature distribution smoothing", switch=True)
+    fds_kernel: str = flag("gaussian", KERNEL_HELP, parse=kernel_name, metavar="KERNEL")
+    fds_ks: int = flag(5, KERNEL_SIZE, low=1, odd=True)
+    fds_sigma: float = flag(2.0, KERNEL_WIDTH, low=POSITIVE, when=lambda own: own.fds_kernel in SIGMA_KERNELS)
+    start_update: int = flag(0, "first epoch of FDS statistics", low=0)
+    start_smooth: int = flag(1, "first epoch of FDS smoothing", low=0)
+    fds_mmt: float = flag(0.9, "FDS momentum", low=0, high=1)
     fds_variant: str = flag(
-        "paper",
-        "FDS as the paper states it, or as the released code behaves (docs/differences.md)",
+        "paper", "FDS as the paper states it, or as the released code behaves (docs/differences.md)",
         choices=VARIANTS,
-        when=lambda own: own.fds,
-    )
+    )  # fmt: skip
     fds_pass: str = flag(
-        "extra",
-        "take FDS statistics in an extra pass after each epoch, as published, or online: in training itself",
+        "extra", "take FDS statistics in an extra pass after each epoch, as published, or online: in training itself",
         choices=("extra", "online"),
-        when=lambda own: own.fds,
-    )
+    )  # fmt: skip
 
 
 class Smoothing(Method):
@@ -101,12 +93,7 @@ class Smoothing(Method):
 
     def prepare(self, data: Data) -> Data:
         """Check that the kernel fits; raises UserError if it is wider than the buckets can reflect."""
-        first, last = data.buckets or (0, data.bins.num)
-        if last - first <= self.flags.fds_ks // 2:
-            raise UserError(
-                f"--fds_ks {self.flags.fds_ks}: is too wide for the buckets from --bucket_start {first} "
-                f"to --bucket_num {last}"
-            )
+        buckets_of(data, "--fds_ks", self.flags.fds_ks)
         return data
 
     def build(self, dim: int, data: Data) -> None:
@@ -115,7 +102,7 @@ class Smoothing(Method):
         Raises UserError for so many buckets that their statistics would exhaust the memory.
         """
         own, task = self.flags, self.task
-        first, last = data.buckets or (0, data.bins.num)
+        first, last = buckets_of(data, "--fds_ks", own.fds_ks)
         self.check_size(dim, first, last, data.bins)
         self.statistics = FDS(
             dim, last, first, own.start_update, own.start_smooth, own.fds_kernel, own.fds_ks, own.fds_sigma,

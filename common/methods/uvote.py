@@ -3,101 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-from torch.distributions import Laplace
 
 from common.errors import UserError
 from common.flags import POSITIVE, flag
-from common.method import Head, Method, Seen, at_least_float32
+from common.method import Method, Seen
 from common.methods.label_density import DENSITIES, LabelWeights, exponents_of, label_weights
-from common.methods.laplace import branch_losses, combine, curriculum, laplace_nll
+from common.methods.laplace import BranchesHead, branch_losses, curriculum, laplace_nll
 from common.methods.outputs import Outputs, known_outputs
 from common.methods.reweight import ReweightFlags
 from common.settings import Settings, Training
-from common.task import Data, Prediction, Task
+from common.task import Data, Task
 
-CURRICULA = ("grow", "hand_over", "fade", "none")
 __all__ = ["Uvote", "laplace_nll"]
-ANSWERS = ("minvar", "avg", "avgvar")
-
-
-def _on(own: UvoteFlags) -> bool:
-    return own.uvote
 
 
 @dataclass(frozen=True)
 class UvoteFlags:
     """UVOTE."""
 
-    uvote: bool = flag(False, "UVOTE: several branches, the most certain one answers")
-    uvote_branches: int = flag(2, "branches (published: 2 on AgeDB, else 3)", low=2, when=_on)
+    uvote: bool = flag(False, "UVOTE: several branches, the most certain one answers", switch=True)
+    uvote_branches: int = flag(2, "branches (published: 2 on AgeDB, else 3)", low=2)
     uvote_exponents: tuple[float, ...] = flag(
-        (), "power of the density by which each branch divides (default: evenly from 0 to 1)", low=0, when=_on
+        (), "power of the density by which each branch divides (default: evenly from 0 to 1)", low=0
     )
     uvote_weights: str = flag(
         "counts", "density: of label bins (age), by a Gaussian kernel (STS-B), or no weights",
-        choices=(*DENSITIES, "none"), when=_on,
+        choices=(*DENSITIES, "none"),
     )  # fmt: skip
     uvote_bandwidth: float = flag(
         0.5, "of the kernel, in label units", low=POSITIVE, when=lambda own: own.uvote_weights == "kde"
     )
     uvote_curriculum: str = flag(
-        "grow",
-        "with a = 1 - (epoch / epochs)^2, the first branch and the others count 1 and 1 - a (grow), a and 1 - a "
-        "(hand_over), a and 1 (fade), or 1 and 1 (none)",
-        choices=CURRICULA,
-        when=_on,
-    )
-    uvote_epochs: int | None = flag(
-        None, "epochs of the curriculum (default: those of the run)", low=1, when=_on
-    )
-    uvote_clamp_high: float = flag(5.0, "largest log-scale in the loss (IMDB-WIKI: 10)", low=-5, when=_on)
+        "grow", "with a = 1 - (epoch / epochs)^2, the first branch and the others count 1 and 1 - a (grow), "
+        "a and 1 - a (hand_over), a and 1 (fade), or 1 and 1 (none)", choices=("grow", "hand_over", "fade", "none"),
+    )  # fmt: skip
+    uvote_epochs: int | None = flag(None, "epochs of the curriculum (default: those of the run)", low=1)
+    uvote_clamp_high: float = flag(5.0, "largest log-scale in the loss (IMDB-WIKI: 10)", low=-5)
     uvote_answer: str = flag(
-        "minvar",
-        "the branch of least scale, the mean of all, or a mean weighted by 1 / scale",
-        choices=ANSWERS,
-        when=_on,
-    )
-
-
-class UvoteHead(Head):
-    """Features to the means of all branches, then their log-scales, in units of a label that the regressor learns."""
-
-    log_scales: Callable[[torch.Tensor], torch.Tensor]
-
-    def __init__(
-        self,
-        means: nn.Module,
-        log_scales: Callable[[torch.Tensor], torch.Tensor],
-        target_scale: float,
-        answer: str,
-        target_mean: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.means, self.answer = means, answer
-        self.target_scale, self.target_mean = target_scale, target_mean
-        self.__dict__["log_scales"] = log_scales  # a module of the method, which trains at a rate of its own
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.means(features), self.log_scales(features)], dim=1)
-
-    def predict(self, features: torch.Tensor) -> Prediction:
-        """Return the Laplace distribution of the answer; mean and log-scale of each branch are columns."""
-        means, log_scales = at_least_float32(self(features)).chunk(2, dim=1)
-        means = means * self.target_scale + self.target_mean
-        log_scales = log_scales + math.log(self.target_scale)
-        mean, log_scale = (
-            value.unsqueeze(1) for value in combine(means.unbind(1), log_scales.unbind(1), self.answer)
-        )
-        columns = {"branch": log_scales.argmin(1, keepdim=True).float()} if self.answer == "minvar" else {}
-        for number, pair in enumerate(zip(means.split(1, 1), log_scales.split(1, 1), strict=True)):
-            columns |= {f"mean_{number}": pair[0], f"log_scale_{number}": pair[1]}
-        # Only beyond these bounds would the scale leave float32.
-        return Prediction(mean, Laplace(mean, log_scale.clamp(-60, 60).exp()), columns)
+        "minvar", "the branch of least scale, the mean of all, or a mean weighted by 1 / scale",
+        choices=("minvar", "avg", "avgvar"),
+    )  # fmt: skip
 
 
 class Uvote(Method):
@@ -114,10 +63,9 @@ class Uvote(Method):
       --uvote_epochs 200`; its README has no weights (`none`).
 
     `--lds` smooths counts^r where r > 0, as published; no other weights of the loss go with it. At r = 1 counts are
-    clipped where the data set does so. Published validation looks at the first branch alone, here at the answer.
-    The oracle, the branch with the smallest error, follows from the columns of predictions.csv. Depth maps are
-    ours: a distribution at each pixel, weights of the bins of depth. The published start of the weights is not
-    taken over.
+    clipped where the data set does so. Published validation looks at the first branch alone, here at the answer. The
+    oracle, the branch with the smallest error, follows from the columns of predictions.csv. Depth maps are ours: a
+    distribution at each pixel, weights of the bins of depth. The published start of the weights is not taken over.
     """
 
     label = "UVOTE"
@@ -127,12 +75,8 @@ class Uvote(Method):
     owns_head = True
     order = 110  # after whatever else weights or resamples the data
     implies = frozenset({"INV", "SQINV"})
-
-    def __init__(self, settings: Settings, task: Task) -> None:
-        super().__init__(settings, task)
-        self.rate = settings[Training].lr / 10
-        self.weights: LabelWeights | None = None
-        self.epochs = 1
+    weights: LabelWeights | None = None
+    epochs = 1
 
     @classmethod
     def complete(cls, settings: Settings, task: Task) -> Settings:
@@ -140,16 +84,12 @@ class Uvote(Method):
         own = settings[UvoteFlags]
         if not own.uvote:
             return settings
-        number = len(own.uvote_exponents)
-        if number not in (0, own.uvote_branches):
-            raise UserError(
-                f"--uvote_exponents: {number} for --uvote_branches {own.uvote_branches}; give one for each"
-            )
+        given, branches = len(own.uvote_exponents), own.uvote_branches
+        if given not in (0, branches):
+            raise UserError(f"--uvote_exponents: {given} for --uvote_branches {branches}; give one for each")
         weighted = settings[ReweightFlags]
         if weighted.lds and own.uvote_weights != "counts":
-            raise UserError(
-                f"--lds smooths counts, not --uvote_weights {own.uvote_weights}; drop one of them"
-            )
+            raise UserError(f"--lds smooths counts, not --uvote_weights {own.uvote_weights}; drop one")
         if not weighted.lds and weighted.reweight not in (None, "none"):
             raise UserError("--reweight and --uvote: UVOTE weights each branch itself; drop --reweight")
         return settings
@@ -159,9 +99,8 @@ class Uvote(Method):
         own = self.flags
         parts = [f"_{self.name()}_{own.uvote_branches}"]
         parts += [f"{value:g}" for value in own.uvote_exponents]
-        parts += [own.uvote_weights] if own.uvote_weights != "counts" else []
-        parts += [own.uvote_curriculum] if own.uvote_curriculum != "grow" else []
-        parts += [own.uvote_answer] if own.uvote_answer != "minvar" else []
+        words = (own.uvote_weights, own.uvote_curriculum, own.uvote_answer)
+        parts += [word for word in words if word not in ("counts", "grow", "minvar")]
         return "_".join(parts)
 
     def describe(self) -> str:
@@ -187,16 +126,17 @@ class Uvote(Method):
             )
         return data
 
-    def head(self, dim: int) -> UvoteHead:
+    def head(self, dim: int) -> BranchesHead:
         """Return the head; the log-scales are made in `build`, as parameters of the method."""
-        means = Outputs(self.task.head, dim, self.flags.uvote_branches)
-        return UvoteHead(
-            means, lambda features: self.scales(features), self.task.target_scale, self.flags.uvote_answer,
-            self.task.target_mean,
+        own, task = self.flags, self.task
+        return BranchesHead(
+            Outputs(task.head, dim, own.uvote_branches), lambda features: self.scales(features), own.uvote_answer,
+            task.target_scale, task.target_mean,
         )  # fmt: skip
 
     def build(self, dim: int, data: Data) -> None:
-        """Make the log-scales of all branches."""
+        """Make the log-scales of all branches, which train at a tenth of the rate."""
+        self.rate = self.settings[Training].lr / 10
         self.scales = Outputs(self.task.head, dim, self.flags.uvote_branches)
 
     def losses(self, seen: Seen) -> Mapping[str, torch.Tensor]:

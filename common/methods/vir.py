@@ -3,103 +3,47 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
-from torch import nn
-from torch.distributions import Normal
 
 from common.errors import UserError
 from common.flags import POSITIVE, flag
 from common.lds import SIGMA_KERNELS
-from common.method import Head, Method, Passes, Seen, at_least_float32
+from common.method import Method, Passes, Seen, at_least_float32
 from common.methods.gaussian_features import GaussianFDS, GaussianLayers, sampled, with_gaussian_block
-from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, kernel_name, window_name
-from common.methods.nig import nig_loss
+from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, buckets_of, kernel_name, window_name
+from common.methods.nig import PosteriorHead, nig_loss, nig_parameters
 from common.methods.outputs import known_outputs
 from common.methods.smoothing import SmoothingFlags
 from common.settings import Settings
-from common.task import Batch, Data, Prediction, Task
+from common.task import Batch, Data, Task
 
 if TYPE_CHECKING:
     from common.training.regressor import Regressor
 
 __all__ = ["Vir", "nig_loss"]
 log = logging.getLogger("dir")
-VARIANTS = ("published", "paper")
-
-
-def _on(own: VirFlags) -> bool:
-    return own.vir
 
 
 @dataclass(frozen=True)
 class VirFlags:
     """VIR."""
 
-    vir: bool = flag(False, "VIR: Gaussian features and a normal-inverse-gamma head")
-    vir_coefficient: float = flag(0.01, "of the penalty on evidence for a wrong mean", low=0, when=_on)
-    vir_kernel: str = flag("gaussian", KERNEL_HELP, parse=kernel_name, metavar="KERNEL", when=_on)
-    vir_ks: int = flag(5, KERNEL_SIZE, low=1, odd=True, when=_on)
-    vir_sigma: float = flag(
-        2.0, KERNEL_WIDTH, low=POSITIVE, when=lambda own: own.vir and own.vir_kernel in SIGMA_KERNELS
-    )
-    vir_mmt: float = flag(0.9, "momentum of the statistics", low=0, high=1, when=_on)
-    vir_start_smooth: int = flag(1, "first epoch of calibration", low=0, when=_on)
+    vir: bool = flag(False, "VIR: Gaussian features and a normal-inverse-gamma head", switch=True)
+    vir_coefficient: float = flag(0.01, "of the penalty on evidence for a wrong mean", low=0)
+    vir_kernel: str = flag("gaussian", KERNEL_HELP, parse=kernel_name, metavar="KERNEL")
+    vir_ks: int = flag(5, KERNEL_SIZE, low=1, odd=True)
+    vir_sigma: float = flag(2.0, KERNEL_WIDTH, low=POSITIVE, when=lambda own: own.vir_kernel in SIGMA_KERNELS)
+    vir_mmt: float = flag(0.9, "momentum of the statistics", low=0, high=1)
+    vir_start_smooth: int = flag(1, "first epoch of calibration", low=0)
     vir_variant: str = flag(
         "published",
         "statistics of calibrated features, and the alias of the released FDS; or of raw features, without it",
-        choices=VARIANTS,
-        when=_on,
+        choices=("published", "paper"),
     )
-
-
-class VirHead(Head):
-    """Means or samples `(n, C)` to gamma, pseudo-count n >= 2 and beta > 0, of labels as the regressor learns them."""
-
-    mean_of: Callable[[torch.Tensor], torch.Tensor]
-
-    def __init__(
-        self,
-        dim: int,
-        mean_of: Callable[[torch.Tensor], torch.Tensor],
-        target_scale: float = 1.0,
-        target_mean: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.linear, self.target_scale, self.target_mean = nn.Linear(dim, 3), target_scale, target_mean
-        self.__dict__["mean_of"] = mean_of  # of the encoder's features; a part of the method
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        gamma, count, beta = at_least_float32(self.linear(z)).split(1, dim=1)
-        count, beta = (F.softplus(value, beta=0.1, threshold=20) for value in (count, beta))
-        # A beta that underflows to 0 would make the loss infinite.
-        return torch.cat([gamma, count + 2, beta.clamp(min=1e-12)], dim=1)
-
-    def predict(self, features: torch.Tensor) -> Prediction:
-        """Return gamma and a Gaussian with the variance of the mean, beta / ((alpha - 1) nu), as published."""
-        outputs = self(self.mean_of(features).to(self.linear.weight))
-        gamma, nu, alpha, beta = nig_parameters(outputs.split(1, dim=1))
-        unit = self.target_scale
-        std = (beta / ((alpha - 1) * nu)).sqrt() * unit
-        parameters = {"nig_nu": nu, "nig_alpha": alpha, "nig_beta": beta * unit**2}
-        mean = gamma * unit + self.target_mean
-        return Prediction(mean, Normal(mean, std), parameters)
-
-
-def nig_parameters(
-    outputs: tuple[torch.Tensor, ...], weights: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return gamma, nu, alpha and beta of a head's (gamma, n, beta); weights multiply the pseudo-count n.
-
-    The posterior of a conjugate prior with gamma0 = nu0 = beta0 = 0 and alpha0 = 0.3: nu = n, alpha = 0.3 + n / 2.
-    """
-    gamma, count, beta = outputs
-    count = count if weights is None else count * weights
-    return gamma, count, 0.3 + count / 2, beta
 
 
 class Vir(Method):
@@ -153,20 +97,20 @@ class Vir(Method):
         """Check the data; raises UserError for maps, and for a kernel wider than the buckets can reflect."""
         if data.counts is not None:
             raise UserError("--vir: works on one label for each sample, not on maps; drop it")
-        first, last = data.buckets or (0, data.bins.num)
-        if last - first <= self.flags.vir_ks // 2:
-            raise UserError(f"--vir_ks {self.flags.vir_ks}: is too wide for {last - first} buckets")
+        buckets_of(data, "--vir_ks", self.flags.vir_ks)
         return data
 
-    def head(self, dim: int) -> VirHead:
+    def head(self, dim: int) -> PosteriorHead:
         """Return the head, which predicts from the means of the features."""
         task = self.task
-        return VirHead(dim, lambda raw: self.gaussian(raw)[:, :dim], task.target_scale, task.target_mean)
+        return PosteriorHead(
+            dim, lambda raw: self.gaussian(raw)[:, :dim], task.target_scale, task.target_mean
+        )
 
     def build(self, dim: int, data: Data) -> None:
         """Make the statistics, one bucket for each bin of the data's buckets."""
         own, task = self.flags, self.task
-        first, last = data.buckets or (0, data.bins.num)
+        first, last = buckets_of(data, "--vir_ks", own.vir_ks)
         self.dim = dim
         self.layers: GaussianLayers | None = None
         self.statistics = GaussianFDS(
