@@ -51,6 +51,11 @@ class Bins:
         """The lower edge of each bin, float64 `(num,)`."""
         return self.low + self.width * np.arange(self.num)
 
+    @property
+    def centers(self) -> np.ndarray:
+        """The middle of each bin, float64 `(num,)`."""
+        return self.left_edges + self.width / 2
+
     @overload
     def index(self, labels: torch.Tensor) -> torch.Tensor: ...
     @overload

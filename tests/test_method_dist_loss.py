@@ -11,7 +11,8 @@ from wired import assert_wired, cases_of, prepared
 from common.bins import Bins
 from common.errors import UserError
 from common.loss import LOSSES
-from common.methods.dist_loss import dist_loss, label_counts, label_density, label_grid, pseudo_labels
+from common.methods.dist_loss import dist_loss
+from common.methods.pseudo_labels import label_counts, label_density, label_grid, pseudo_labels
 from common.methods.softsort import ascending, soft_sort
 
 CASES = cases_of("dist_loss")

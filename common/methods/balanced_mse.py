@@ -28,16 +28,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from common.errors import UserError
 from common.flags import POSITIVE, flag
 from common.method import Method, Seen
-from common.methods.label_prior import bins_of, mixture_of
+from common.methods.label_density import first_bin
+from common.methods.label_prior import bins_of, bmc_loss, bni_loss, gai_loss, mixture_of, variance_of
 from common.methods.reweight import ReweightFlags
 from common.settings import Running, Training
 from common.task import Data
 
+__all__ = ["BalancedMse", "bmc_loss", "bni_loss", "gai_loss"]
 log = logging.getLogger("dir")
 
 
@@ -46,26 +47,26 @@ class BalancedMseFlags:
     """Balanced MSE."""
 
     balanced_mse: str | None = flag(
-        None, "criterion: Balanced MSE, with the prior of the batch, a mixture or bins", choices=("bmc", "gai", "bni")
+        None, "criterion: Balanced MSE, with the prior of the batch, a mixture or bins",
+        choices=("bmc", "gai", "bni"), switch=True,
     )  # fmt: skip
     balanced_mse_sigma: float = flag(
-        10.0, "noise scale at first, in label units (its authors: 10 on age, 1 on depth)", low=POSITIVE,
-        when=lambda own: own.balanced_mse is not None,
-    )  # fmt: skip
+        10.0, "noise scale at first, in label units (its authors: 10 on age, 1 on depth)", low=POSITIVE
+    )
     balanced_mse_rate: float = flag(
-        1e-2, "learning rate of the noise scale, outside of --schedule; 0: fixed", low=0,
-        when=lambda own: own.balanced_mse is not None,
-    )  # fmt: skip
+        1e-2, "learning rate of the noise scale, outside of --schedule; 0: fixed", low=0
+    )
     balanced_mse_components: int = flag(
         8, "Gaussians of gai (its authors: 8 on age, 16 on depth)", low=1, when=lambda own: own.balanced_mse == "gai"
     )  # fmt: skip
     balanced_mse_pixels: int = flag(
-        2048, "pixels that bmc draws from the depth maps of a batch", low=2, when=lambda own: own.balanced_mse == "bmc"
-    )  # fmt: skip
+        2048, "pixels that bmc draws from a batch of maps", low=2, when=lambda own: own.balanced_mse == "bmc"
+    )
     balanced_mse_variant: str = flag(
-        "published", "the loss as the code scales it, or the paper's likelihood", choices=("published", "paper"),
-        when=lambda own: own.balanced_mse is not None,
-    )  # fmt: skip
+        "published",
+        "the loss as the code scales it, or the paper's likelihood",
+        choices=("published", "paper"),
+    )
 
 
 class BalancedMse(Method):
@@ -111,7 +112,7 @@ class BalancedMse(Method):
         own = self.flags
         sigma, self.rate = torch.tensor(own.balanced_mse_sigma), own.balanced_mse_rate or None
         self.sigma = nn.Parameter(sigma) if self.rate else nn.Buffer(sigma)
-        self.bins, self.first = data.bins, data.buckets[0] if data.buckets else 0
+        self.bins, self.first = data.bins, first_bin(data)
         if own.balanced_mse == "gai":
             mixture = mixture_of(data, own.balanced_mse_components, fit=not self.settings[Running].evaluate)
             self.weights, self.means, self.variances = map(buffer, mixture)
@@ -150,57 +151,3 @@ class BalancedMse(Method):
 def buffer(values: np.ndarray) -> nn.Buffer:
     """Return float32 values that the checkpoint keeps."""
     return nn.Buffer(torch.tensor(values, dtype=torch.float32))
-
-
-def bmc_loss(preds: torch.Tensor, labels: torch.Tensor, noise_sigma: torch.Tensor | float) -> torch.Tensor:
-    """Return the loss of `(n, 1)` or `(n,)`, whose prior is the batch itself."""
-    preds, labels, variance = checked(preds, labels, noise_sigma)
-    logits = -((preds - labels.T) ** 2) / (2 * variance)
-    return F.cross_entropy(logits, torch.arange(len(labels), device=labels.device)) * (2 * variance).detach()
-
-
-def gai_loss(
-    preds: torch.Tensor,
-    labels: torch.Tensor,
-    noise_sigma: torch.Tensor | float,
-    weights: torch.Tensor,
-    means: torch.Tensor,
-    variances: torch.Tensor,
-) -> torch.Tensor:
-    """Return the loss of `(n, 1)` or `(n,)`, whose prior is a mixture of K Gaussians, each argument `(K,)`."""
-    preds, labels, variance = checked(preds, labels, noise_sigma)
-    wide = variances + variance
-    mass = weights.log() - wide.log() / 2 - (preds - means) ** 2 / (2 * wide)
-    loss = (preds - labels) ** 2 / (2 * variance) + variance.log() / 2 + mass.logsumexp(1, keepdim=True)
-    return loss.mean() * (2 * variance).detach()
-
-
-def bni_loss(
-    preds: torch.Tensor,
-    labels: torch.Tensor,
-    noise_sigma: torch.Tensor | float,
-    centers: torch.Tensor,
-    shares: torch.Tensor,
-) -> torch.Tensor:
-    """Return the loss of `(n, 1)` or `(n,)`, whose prior is B bins, `centers` and `shares` `(B,)`."""
-    preds, labels, variance = checked(preds, labels, noise_sigma)
-    mass = shares.log() - (preds - centers) ** 2 / (2 * variance)
-    loss = (preds - labels) ** 2 / (2 * variance) + mass.logsumexp(1, keepdim=True)
-    return loss.mean() * (2 * variance).detach()
-
-
-def variance_of(noise_sigma: torch.Tensor) -> torch.Tensor:
-    """Return the square of the noise scale, never 0."""
-    return (noise_sigma**2).clamp_min(1e-12)
-
-
-def checked(
-    preds: torch.Tensor, labels: torch.Tensor, noise_sigma: torch.Tensor | float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return predictions and labels as `(n, 1)`, and the variance; ValueError for shapes that would broadcast."""
-    if preds.shape != labels.shape or (preds.dim() == 2 and preds.shape[1] != 1) or preds.dim() > 2:
-        raise ValueError(
-            f"predictions {tuple(preds.shape)} and labels {tuple(labels.shape)} must both be (n, 1) or (n,)"
-        )
-    sigma = torch.as_tensor(noise_sigma, dtype=preds.dtype, device=preds.device)
-    return preds.reshape(-1, 1), labels.reshape(-1, 1), variance_of(sigma)

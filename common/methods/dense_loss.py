@@ -33,6 +33,7 @@ from scipy.stats import norm
 from common.errors import UserError
 from common.flags import POSITIVE, flag
 from common.method import Method
+from common.methods.label_density import first_bin, pooled, spread
 from common.methods.reweight import ReweightFlags
 from common.settings import Settings
 from common.task import Data, Task
@@ -46,16 +47,12 @@ TOLERANCE = 1e-3  # of the root that says where that is: it moves the grid, so i
 class DenseLossFlags:
     """DenseLoss."""
 
-    dense_loss: bool = flag(False, "loss weights from a kernel density of the labels: DenseLoss")
-    dense_loss_alpha: float = flag(
-        1.0, "0: all weigh the same; 1: the densest label weighs nothing", low=0, when=lambda own: own.dense_loss
-    )  # fmt: skip
-    dense_loss_eps: float = flag(
-        1e-6, "the least weight before scaling", low=POSITIVE, when=lambda own: own.dense_loss
-    )
+    dense_loss: bool = flag(False, "loss weights from a kernel density of the labels: DenseLoss", switch=True)
+    dense_loss_alpha: float = flag(1.0, "0: all weigh the same; 1: the densest label weighs nothing", low=0)
+    dense_loss_eps: float = flag(1e-6, "the least weight before scaling", low=POSITIVE)
     dense_loss_bandwidth: float | None = flag(
-        None, "of the kernel, in label units (default: by rule)", low=POSITIVE, when=lambda own: own.dense_loss
-    )  # fmt: skip
+        None, "of the kernel, in label units (default: by rule)", low=POSITIVE
+    )
 
 
 class DenseLoss(Method):
@@ -89,10 +86,8 @@ class DenseLoss(Method):
         """Weight the training split: each sample or, where labels are dense, each bin."""
         own = self.flags
         kwargs = {
-            "alpha": own.dense_loss_alpha,
-            "eps": own.dense_loss_eps,
-            "bandwidth": own.dense_loss_bandwidth,
-        }
+            "alpha": own.dense_loss_alpha, "eps": own.dense_loss_eps, "bandwidth": own.dense_loss_bandwidth,
+        }  # fmt: skip
         try:
             if data.counts is not None:
                 weights = dense_weights(data, data.counts, kwargs)
@@ -106,13 +101,11 @@ class DenseLoss(Method):
 
 def dense_weights(data: Data, counts: np.ndarray, kwargs: Mapping[str, float | None]) -> np.ndarray:
     """Return the weight of each bin `(B,)`; bins below the first bucket count as it and take its weight."""
-    first, bins = data.buckets[0] if data.buckets else 0, data.bins
-    kept = counts[first:].copy()
-    kept[0] += counts[:first].sum()
-    centers = bins.left_edges[first:] + bins.width / 2
+    first, bins = first_bin(data), data.bins
+    kept, centers = pooled(counts, first), bins.centers[first:]
     width = kwargs["bandwidth"] or max(rule(centers, kept), bins.width)
     weights = DenseWeight(centers, **{**kwargs, "bandwidth": width}, counts=kept)(centers)  # type: ignore[arg-type]
-    return np.concatenate([np.repeat(weights[:1], first), weights])
+    return spread(weights, first)
 
 
 class DenseWeight:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
-from common.bins import Bins
-from common.errors import UserError
 from common.flags import POSITIVE, flag
 from common.loss import LOSSES
 from common.method import Method, Needs, Seen
 from common.methods.criterion import CriterionFlags, make_criterion
 from common.methods.outputs import refuse_own_heads
+from common.methods.pseudo_labels import label_density, label_grid, pseudo_labels
 from common.methods.rows import drawn_pixels
 from common.methods.softsort import ascending, soft_sort
 from common.settings import Training
@@ -24,49 +24,29 @@ from common.task import Data
 if TYPE_CHECKING:
     from common.training.regressor import Regressor
 
-VARIANTS = ("published", "aligned")
-
 
 @dataclass(frozen=True)
 class DistLossFlags:
     """Dist Loss."""
 
     dist_loss: bool = flag(
-        False, "Dist Loss: pull the sorted predictions of a batch to the label distribution"
+        False, "Dist Loss: pull the sorted predictions of a batch to the label distribution", switch=True
     )
-    dist_loss_weight: float = flag(
-        1.0, "coefficient of the sorted predictions' loss", low=0, when=lambda own: own.dist_loss
-    )
+    dist_loss_weight: float = flag(1.0, "coefficient of the sorted predictions' loss", low=0)
     dist_loss_strength: float = flag(
-        0.1,
-        "of the soft sort: neighbours that differ by less than its inverse are sorted exactly",
-        low=POSITIVE,
-        when=lambda own: own.dist_loss,
-    )
-    dist_loss_bandwidth: float = flag(
-        0.5, "of the label density, in standard deviations", low=POSITIVE, when=lambda own: own.dist_loss
-    )
-    dist_loss_min: float | None = flag(
-        None, "first label of the density (default: of the bins)", when=lambda own: own.dist_loss
-    )
-    dist_loss_max: float | None = flag(
-        None, "last label of the density (default: of the bins)", when=lambda own: own.dist_loss
-    )
+        0.1, "of the soft sort: neighbours that differ by less than its inverse are sorted exactly", low=POSITIVE,
+    )  # fmt: skip
+    dist_loss_bandwidth: float = flag(0.5, "of the label density, in standard deviations", low=POSITIVE)
+    dist_loss_min: float | None = flag(None, "first label of the density (default: of the bins)")
+    dist_loss_max: float | None = flag(None, "last label of the density (default: of the bins)")
     dist_loss_step: float | None = flag(
-        None,
-        "between labels of the density (default: width of a bin)",
-        low=POSITIVE,
-        when=lambda own: own.dist_loss,
+        None, "between labels of the density (default: width of a bin)", low=POSITIVE
     )
-    dist_loss_pixels: int = flag(
-        1024, "known pixels drawn from a batch of maps", low=1, when=lambda own: own.dist_loss
-    )
+    dist_loss_pixels: int = flag(1024, "known pixels drawn from a batch of maps", low=1)
     dist_loss_variant: str = flag(
-        "published",
-        "loss weights multiply sorted predictions in the order of the batch, or each its own (aligned)",
-        choices=VARIANTS,
-        when=lambda own: own.dist_loss,
-    )
+        "published", "loss weights multiply sorted predictions in the order of the batch, or each its own (aligned)",
+        choices=("published", "aligned"),
+    )  # fmt: skip
 
 
 class DistLoss(Method):
@@ -86,7 +66,6 @@ class DistLoss(Method):
     paper = "Nie et al., Dist Loss: Enhancing Regression in Few-Shot Region through Distribution Distance, ICLR 2025"
     Flags = DistLossFlags
     needs = Needs(drop_last=True)
-    pseudo: torch.Tensor
 
     def run_name(self) -> str:
         """Return its name with its coefficient and its strength."""
@@ -98,20 +77,17 @@ class DistLoss(Method):
         """Draw up the pseudo-labels; raises UserError for labels without a density."""
         own = self.flags
         grid = label_grid(data.bins, own.dist_loss_min, own.dist_loss_max, own.dist_loss_step)
-        if data.train.labels is not None:
-            labels, counts = np.asarray(data.train.labels, np.float64), None
-        else:
-            assert data.counts is not None
-            labels, counts = data.bins.left_edges + data.bins.width / 2, data.counts
-        density = label_density(labels, grid, own.dist_loss_bandwidth, counts)
-        size = own.dist_loss_pixels if counts is not None else self.settings[Training].batch_size
+        dense = data.counts is not None
+        labels = data.bins.centers if dense else np.asarray(data.train.labels, np.float64)
+        size = own.dist_loss_pixels if dense else self.settings[Training].batch_size
+        density = label_density(labels, grid, own.dist_loss_bandwidth, data.counts)
         self.labels_wanted = pseudo_labels(grid, density, size)
         return data
 
     def build(self, dim: int, data: Data) -> None:
         """Keep the pseudo-labels with the model; they follow from the data, so no checkpoint holds them."""
         pseudo = torch.as_tensor(getattr(self, "labels_wanted", np.zeros(1)), dtype=torch.float32)
-        self.register_buffer("pseudo", self.task.learned(pseudo[:, None]), persistent=False)
+        self.pseudo = nn.Buffer(self.task.learned(pseudo[:, None]), persistent=False)
         chosen = self.settings[CriterionFlags]
         self.criterion = make_criterion(chosen.loss, chosen.huber_beta, self.task.focal_beta)
 
@@ -155,64 +131,3 @@ def dist_loss(
     plain = criterion(preds, targets, weights=weights)
     sorted_preds = soft_sort(preds.flatten(), regularization_strength).view_as(preds)
     return distribution_weight * criterion(sorted_preds, pseudo_labels, weights=weights) + plain
-
-
-def label_grid(bins: Bins, low: float | None, high: float | None, step: float | None) -> np.ndarray:
-    """Return the labels of the density; whole numbers end at the last bin, other labels at its upper end.
-
-    Raises UserError if they are not in order.
-    """
-    low = bins.low if low is None else low
-    step = bins.width if step is None else step
-    high = (bins.left_edges[-1] if bins.width == 1 else bins.high) if high is None else high
-    if not low < high:
-        raise UserError(f"--dist_loss_min {low:g} and --dist_loss_max {high:g}: must be in order")
-    return np.arange(low, high + step, step)
-
-
-def label_density(
-    labels: np.ndarray, grid: np.ndarray, bandwidth: float, counts: np.ndarray | None = None
-) -> np.ndarray:
-    """Return the density of the labels within the grid on its points, of sum 1.
-
-    Raises UserError for labels without spread.
-    """
-    from scipy.stats import gaussian_kde  # takes as long as all else that a --help loads
-
-    inside = (labels >= grid[0]) & (labels <= grid[-1]) & (True if counts is None else counts > 0)
-    if len(np.unique(labels[inside])) < 2:
-        raise UserError("--dist_loss: fewer than two distinct training labels lie within its density's range")
-    kde = gaussian_kde(labels[inside], bandwidth, None if counts is None else counts[inside])
-    density = kde(grid)
-    return density / density.sum()
-
-
-def pseudo_labels(grid: np.ndarray, density: np.ndarray, size: int) -> np.ndarray:
-    """Return `size` labels of the grid in the proportions of the density, ascending."""
-    return np.repeat(grid, np.maximum(label_counts(density, size), 0))
-
-
-def label_counts(density: np.ndarray, size: int) -> np.ndarray:
-    """Return how many of `size` labels each grid point gets, by the published rounding.
-
-    Ends that expect less than one label are gathered, and what rounding leaves goes to the middle.
-    """
-    share = size * density
-    above, below = share.cumsum(), share[::-1].cumsum()[::-1]
-    first, last = int((above >= 1).argmax()), len(share) - 1 - int((below[::-1] >= 1).argmax())
-    counts = np.zeros(len(share), np.int64)
-    counts[first] = np.rint(above[first])
-    counts[first + 1 : last] = np.rint(share[first + 1 : last])
-    counts[last] = np.rint(below[last])
-    rest, middle, half = size - int(counts.sum()), int(counts.argmax()), len(share) // 2
-    sign, whole = int(np.sign(rest)), abs(rest) // half
-    if abs(rest) <= half:
-        counts[_around(middle, abs(rest))] += sign
-    else:
-        counts[_around(middle, half)] += sign * whole
-        counts[middle] += sign * (abs(rest) % half)
-    return counts
-
-
-def _around(middle: int, number: int) -> slice:
-    return slice(max(0, middle - number // 2), middle - number // 2 + number)

@@ -1,8 +1,10 @@
-"""Weights of labels by powers of their density: of bins, or by a Gaussian kernel."""
+"""The density of training labels, in bins or by a Gaussian kernel, and weights of labels by powers of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,8 +12,10 @@ import torch
 from common.bins import Bins
 from common.errors import UserError
 from common.lds import get_lds_kernel_window, smooth_counts
-from common.methods.reweight import ReweightFlags
 from common.task import Data, Task
+
+if TYPE_CHECKING:
+    from common.methods.reweight import ReweightFlags
 
 DENSITIES = ("counts", "kde")
 
@@ -44,28 +48,43 @@ def label_weights(
         table = kernel_weights(kernel_density(labels, counts, bandwidth), counts, exponents)
         known = torch.from_numpy(labels)
         return LabelWeights(table, lambda y: torch.searchsorted(known.to(y), y).clamp(max=len(labels) - 1))
-    counts, first = counts_of(data)
-    smooth = smoother(lds, task) if lds.lds else None
+    first = first_bin(data)
+    counts, smooth = pooled(bin_counts(data), first), partial(smoothed, lds=lds, border=task.lds_border)
     rows = [bin_powers(counts, exponent, smooth=smooth, clip=task.clip_counts) for exponent in exponents]
     bins: Bins = data.bins
     return LabelWeights(np.stack(rows), lambda y: bins.index(y).clamp(min=first) - first)
 
 
-def counts_of(data: Data) -> tuple[np.ndarray, int]:
-    """Return the counts of training labels from the first bin on, and that bin; labels below it belong to it."""
-    if data.counts is None:
-        assert data.train.labels is not None
-        return data.bins.counts(data.train.labels), 0
-    first = data.buckets[0] if data.buckets else 0
-    counts = data.counts[first:].copy()
-    counts[0] += data.counts[:first].sum()
-    return counts, first
+def first_bin(data: Data) -> int:
+    """Return the first bin that counts for itself; where labels are dense, bins below the buckets do not."""
+    return data.buckets[0] if data.counts is not None and data.buckets else 0
 
 
-def smoother(lds: ReweightFlags, task: Task) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the smoothing of densities that LDS asks for."""
-    window = get_lds_kernel_window(lds.lds_kernel, lds.lds_ks, lds.lds_sigma)
-    return lambda density: smooth_counts(density, window, task.lds_border)
+def pooled(counts: np.ndarray, first: int) -> np.ndarray:
+    """Return the counts from the first bin on; labels below it belong to it."""
+    kept = counts[first:].copy()
+    kept[0] += counts[:first].sum()
+    return kept
+
+
+def spread(values: np.ndarray, first: int) -> np.ndarray:
+    """Return the value of each bin `(B,)`, from those of the first bin on; bins below take that of the first."""
+    return np.concatenate([np.repeat(values[:1], first), values])
+
+
+def bin_counts(data: Data) -> np.ndarray:
+    """Return the training labels in each bin `(B,)`."""
+    if data.counts is not None:
+        return data.counts
+    assert data.train.labels is not None
+    return data.bins.counts(data.train.labels)
+
+
+def smoothed(counts: np.ndarray, lds: ReweightFlags, border: str) -> np.ndarray:
+    """Return counts as LDS smooths them; without `--lds` as they are."""
+    if not lds.lds:
+        return counts
+    return smooth_counts(counts, get_lds_kernel_window(lds.lds_kernel, lds.lds_ks, lds.lds_sigma), border)
 
 
 def bin_powers(

@@ -13,6 +13,7 @@ from common.flags import POSITIVE, flag
 from common.lds import REWEIGHTS, SIGMA_KERNELS, bin_weights, sample_weights
 from common.method import Method
 from common.methods.kernel import KERNEL_HELP, KERNEL_SIZE, KERNEL_WIDTH, kernel_name, window_name
+from common.methods.label_density import first_bin, pooled, spread
 from common.settings import Settings
 from common.task import Data, Task
 
@@ -87,8 +88,7 @@ class Reweight(Method):
             "lds_sigma": own.lds_sigma, "border": self.task.lds_border, "clip_counts": self.task.clip_counts,
         }  # fmt: skip
         if data.counts is not None:
-            first = data.buckets[0] if data.buckets else 0
-            weights = dense_weights(data.counts, first, kwargs)
+            weights = dense_weights(data.counts, first_bin(data), kwargs)
         else:
             assert data.train.labels is not None
             weights = sample_weights(data.train.labels, data.bins, **kwargs)
@@ -97,7 +97,4 @@ class Reweight(Method):
 
 def dense_weights(counts: np.ndarray, first: int, kwargs: Mapping[str, Any]) -> np.ndarray:
     """Return the loss weight of each bin, float32 `(B,)`; bins below `first` count as and take its weight."""
-    kept = counts[first:].copy()
-    kept[0] += counts[:first].sum()
-    weights = bin_weights(kept, **kwargs)
-    return np.concatenate([np.repeat(weights[:1], first), weights]).astype(np.float32)
+    return spread(bin_weights(pooled(counts, first), **kwargs), first).astype(np.float32)

@@ -12,10 +12,11 @@ from torch import nn
 from common.fds import FDS
 from common.flags import POSITIVE, flag
 from common.method import Method, Passes, Seen
+from common.methods.label_density import bin_counts
 from common.methods.rows import column_of, drawn_rows, unit_rows
 from common.task import Data
 
-VARIANTS = ("agedb", "imdb-wiki", "sts-b", "paper")
+TERMS = ("srl_contrastive", "srl_enveloping", "srl_homogeneity")  # in logs, and their coefficients
 Terms = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -23,32 +24,22 @@ Terms = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 class SrlFlags:
     """SRL."""
 
-    srl: bool = flag(False, "SRL: surrogate-driven representation learning")
-    srl_contrastive: float = flag(
-        10.0, "coefficient of the contrastive term", low=0, when=lambda own: own.srl
-    )
-    srl_enveloping: float = flag(100.0, "coefficient of the enveloping term", low=0, when=lambda own: own.srl)
-    srl_homogeneity: float = flag(
-        0.01, "coefficient of the homogeneity term", low=0, when=lambda own: own.srl
-    )
+    srl: bool = flag(False, "SRL: surrogate-driven representation learning", switch=True)
+    srl_contrastive: float = flag(10.0, "coefficient of the contrastive term", low=0)
+    srl_enveloping: float = flag(100.0, "coefficient of the enveloping term", low=0)
+    srl_homogeneity: float = flag(0.01, "coefficient of the homogeneity term", low=0)
     srl_temperature: float = flag(
-        0.3, "of the contrastive term", low=POSITIVE, when=lambda own: own.srl and own.srl_variant != "paper"
+        0.3, "of the contrastive term", low=POSITIVE, when=lambda own: own.srl_variant != "paper"
     )
-    srl_dim: int = flag(128, "dimension of the projection", low=1, when=lambda own: own.srl)
-    srl_points: int = flag(
-        2000, "points on the sphere that are to be enveloped", low=1, when=lambda own: own.srl
-    )
-    srl_momentum: float = flag(0.9, "of the stored surrogate", low=0, high=1, when=lambda own: own.srl)
-    srl_distance_weights: bool = flag(
-        False, "weigh the contrastive sum by the distance of bins", when=lambda own: own.srl
-    )
+    srl_dim: int = flag(128, "dimension of the projection", low=1)
+    srl_points: int = flag(2000, "points on the sphere that are to be enveloped", low=1)
+    srl_momentum: float = flag(0.9, "of the stored surrogate", low=0, high=1)
+    srl_distance_weights: bool = flag(False, "weigh the contrastive sum by the distance of bins")
     srl_variant: str = flag(
-        "agedb",
-        "whose published loss module, or the paper's formulas; sts-b has a class for each score",
-        choices=VARIANTS,
-        when=lambda own: own.srl,
-    )
-    srl_pixels: int = flag(1024, "known pixels drawn from a batch of maps", low=1, when=lambda own: own.srl)
+        "agedb", "whose published loss module, or the paper's formulas; sts-b has a class for each score",
+        choices=("agedb", "imdb-wiki", "sts-b", "paper"),
+    )  # fmt: skip
+    srl_pixels: int = flag(1024, "known pixels drawn from a batch of maps", low=1)
 
 
 class Srl(Method):
@@ -77,27 +68,23 @@ class Srl(Method):
     label = "SRL"
     paper = "Dong et al., Improving Deep Imbalanced Regression by Surrogate-driven Representation Learning, CVPR 2025"
     Flags = SrlFlags
-    points: torch.Tensor
-    updates: torch.Tensor
 
     def run_name(self) -> str:
         """Return its name with its coefficients and its variant."""
         own = self.flags
-        weights = f"{own.srl_contrastive:g}_{own.srl_enveloping:g}_{own.srl_homogeneity:g}"
+        weights = "_".join(f"{getattr(own, name):g}" for name in TERMS)
         return f"_srl_{weights}" + ("" if own.srl_variant == "agedb" else f"_{own.srl_variant}")
 
     def build(self, dim: int, data: Data) -> None:
         """Make the projection, the points, and the stored surrogate, which is a table of means as FDS keeps."""
-        own = self.flags
+        own, width = self.flags, self.flags.srl_dim
         self.bins, self.number = data.bins, bins_in_use(data)
-        self.projection = nn.Sequential(
-            nn.Linear(dim, own.srl_dim), nn.ReLU(), nn.Linear(own.srl_dim, own.srl_dim)
-        )
-        self.register_buffer("points", unit_rows(torch.randn(own.srl_points, own.srl_dim)))
-        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.projection = nn.Sequential(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, width))
+        self.points = nn.Buffer(unit_rows(torch.randn(own.srl_points, width)))
+        self.updates = nn.Buffer(torch.zeros((), dtype=torch.long))
         self.store = FDS(
-            own.srl_dim, self.number, 0, ks=1, momentum=own.srl_momentum, bins=data.bins,
-            empty=self.task.fds_empty, variant="released",
+            width, self.number, 0, ks=1, momentum=own.srl_momentum, bins=data.bins, empty=self.task.fds_empty,
+            variant="released",
         )  # fmt: skip
 
     def losses(self, seen: Seen) -> Mapping[str, torch.Tensor]:
@@ -105,13 +92,9 @@ class Srl(Method):
         own = self.flags
         rows, labels = drawn_rows(seen.features, seen.batch, own.srl_pixels)
         projected = self.projection(rows)
-        if not len(rows) or (own.srl_variant == "paper" and not self.updates):
-            terms: Terms = (0 * projected.sum(),) * 3
-        else:
-            terms = self.terms(projected, labels)
-        weights = (own.srl_contrastive, own.srl_enveloping, own.srl_homogeneity)
-        names = ("srl_contrastive", "srl_enveloping", "srl_homogeneity")
-        return {name: weight * term for name, weight, term in zip(names, weights, terms, strict=True)}
+        off = not len(rows) or (own.srl_variant == "paper" and not self.updates)
+        terms = (0 * projected.sum(),) * 3 if off else self.terms(projected, labels)
+        return {name: getattr(own, name) * term for name, term in zip(TERMS, terms, strict=True)}
 
     def terms(self, projected: torch.Tensor, labels: torch.Tensor) -> Terms:
         """Return the three terms of projected features `(n, C)` with labels `(n,)` by the chosen variant."""
@@ -120,9 +103,9 @@ class Srl(Method):
         if own.srl_variant == "sts-b":
             spread = torch.linspace(self.bins.low, self.bins.high, self.number, device=labels.device)
             classes, target = labels, (labels.unsqueeze(1) - spread).abs().argmin(1)
-        return _terms(
-            projected, classes, target, store.running_mean if paper else store.running_mean_last_epoch,
-            self.points, 1.0 if paper else own.srl_temperature, -1 if own.srl_variant == "agedb" else 1,
+        return srl_terms(
+            projected, classes, store.running_mean if paper else store.running_mean_last_epoch, self.points,
+            1.0 if paper else own.srl_temperature, -1 if own.srl_variant == "agedb" else 1, target=target,
             distance_weights=own.srl_distance_weights, paper=paper,
         )  # fmt: skip
 
@@ -133,16 +116,12 @@ class Srl(Method):
             self.store.collect(unit_rows(self.projection(rows)), labels)
         self.store.update_last_epoch_stats(int(self.updates))
         self.store.update(int(self.updates))
-        self.updates += 1
+        self.updates.add_(1)
 
 
 def bins_in_use(data: Data) -> int:
     """Return one more than the last bin with a training label."""
-    counts = data.counts
-    if counts is None:
-        assert data.train.labels is not None
-        counts = data.bins.counts(data.train.labels)
-    return int(np.flatnonzero(counts)[-1]) + 1
+    return int(np.flatnonzero(bin_counts(data))[-1]) + 1
 
 
 def srl_terms(
@@ -153,48 +132,34 @@ def srl_terms(
     temperature: float,
     homogeneity_sign: int = -1,
     *,
+    target: torch.Tensor | None = None,
     distance_weights: bool = False,
     paper: bool = False,
 ) -> Terms:
     """Return (contrastive, enveloping, homogeneity) of features `(N, C)` in bins `(N,)`.
 
-    The stored surrogate is `(K, C)`, the points are `(P, C)`. Raises ValueError for bins that do not fit.
+    The stored surrogate is `(K, C)`, the points are `(P, C)`. With a `target`, the bin that the contrast of each
+    row aims at, distinct labels may take the place of bins. Raises ValueError for bins that do not fit.
     """
     bins = column_of(bins, len(features))
-    if len(bins) and not 0 <= int(bins.min()) <= int(bins.max()) < len(surrogate):
-        raise ValueError(f"bins from {int(bins.min())} to {int(bins.max())} are not of {len(surrogate)}")
-    return _terms(
-        features, bins, bins, surrogate, points, temperature, homogeneity_sign,
-        distance_weights=distance_weights, paper=paper,
-    )  # fmt: skip
-
-
-def _terms(
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    target: torch.Tensor,
-    stored: torch.Tensor,
-    points: torch.Tensor,
-    temperature: float,
-    sign: int,
-    *,
-    distance_weights: bool = False,
-    paper: bool = False,
-) -> Terms:
-    """Return the terms of features whose distinct labels are the classes, and whose contrast aims at `target`."""
+    if target is None:
+        if len(bins) and not 0 <= int(bins.min()) <= int(bins.max()) < len(surrogate):
+            raise ValueError(f"bins from {int(bins.min())} to {int(bins.max())} are not of {len(surrogate)}")
+        target = bins
     rows = unit_rows(features)
-    surrogate = current_surrogate(rows, labels, stored.to(rows.dtype))
-    logits = rows @ surrogate.detach().T / temperature
+    current = current_surrogate(rows, bins, surrogate.to(rows.dtype))
+    logits = rows @ current.detach().T / temperature
     inner = logits
     if distance_weights:
-        far = (target.unsqueeze(1) - torch.arange(len(surrogate), device=target.device)).abs() + 1
+        far = (target.unsqueeze(1) - torch.arange(len(current), device=target.device)).abs() + 1
         inner = logits + (far / far.max()).log()
     contrast = inner.logsumexp(1) - logits.gather(1, target.unsqueeze(1)).squeeze(1)
-    enveloping = 1 - (points.to(rows.dtype) @ surrogate.T).amax(1).mean()
+    enveloping = 1 - (points.to(rows.dtype) @ current.T).amax(1).mean()
     if paper:
-        return contrast.sum(), enveloping, surrogate.diff(dim=0).square().sum()
-    near = (surrogate[1:] * surrogate[:-1]).sum(1)
-    return contrast.mean(), enveloping, sign * near.sum() + (0.1 * near.var() if len(near) > 1 else 0)
+        return contrast.sum(), enveloping, current.diff(dim=0).square().sum()
+    near = (current[1:] * current[:-1]).sum(1)
+    spread = 0.1 * near.var() if len(near) > 1 else 0
+    return contrast.mean(), enveloping, homogeneity_sign * near.sum() + spread
 
 
 def current_surrogate(rows: torch.Tensor, labels: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
