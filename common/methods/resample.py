@@ -100,17 +100,14 @@ class Resample(Method):
     def prepare(self, data: Data) -> Data:
         """Resample the training split."""
         assert data.train.labels is not None
-        train, labels, noise = (
-            cast(Resamplable, data.train),
-            data.train.labels,
-            self.flags.resample == "smogn",
-        )
+        train, labels = cast(Resamplable, data.train), data.train.labels
         rows, seed = few_rows(labels, data.shots), self.settings[Running].seed
 
         def plan(features: np.ndarray) -> Plan:
             made = make_plan(
-                labels, data.shots, features, neighbours=self.flags.neighbours, noise=noise, seed=seed
-            )
+                labels, data.shots, features, neighbours=self.flags.neighbours,
+                noise=self.flags.resample == "smogn", seed=seed,
+            )  # fmt: skip
             self.log_plan(made, len(labels))
             return made
 
