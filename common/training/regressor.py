@@ -98,7 +98,10 @@ class Regressor(nn.Module):
 
     def predict(self, inputs: Any, share: Share | None = None) -> Prediction:
         """Return the prediction for a batch, in label units; the regressor must have a head."""
-        features = self.encode(inputs, share)
+        return self.answer(self.encode(inputs, share))
+
+    def answer(self, features: torch.Tensor) -> Prediction:
+        """Return the head's prediction for features, in label units."""
         if isinstance(self.head, Head):
             return self.head.predict(features)
         assert self.head is not None

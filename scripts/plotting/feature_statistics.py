@@ -75,10 +75,7 @@ def from_buffers(run: FinishedRun, training: TrainingLabels) -> tuple[Statistics
     found = {key.rpartition("FDS.")[2]: value for key, value in state.items() if "FDS." in key}
     if "smoothed_mean_last_epoch" not in found:
         raise UserError(f"{path}: holds no FDS statistics")
-    if not found["smoothed_mean_last_epoch"].any():
-        raise UserError(
-            f"{path}: is from before FDS smoothed anything, which is after the second epoch; train for longer"
-        )
+    check_smoothed(found["smoothed_mean_last_epoch"], path)
     samples = found["num_samples_tracked"]
     where = samples, training.bins, last_bucket(run.settings, training) - len(samples)
     running, smoothed = (
@@ -86,6 +83,14 @@ def from_buffers(run: FinishedRun, training: TrainingLabels) -> tuple[Statistics
         for kind in ("running", "smoothed")
     )
     return running, smoothed
+
+
+def check_smoothed(mean: torch.Tensor, path: Path) -> None:
+    """Raise UserError if FDS has not smoothed its means yet."""
+    if not mean.any():
+        raise UserError(
+            f"{path}: is from before FDS smoothed anything, which is after the second epoch; train for longer"
+        )
 
 
 def last_bucket(settings: Settings, training: TrainingLabels) -> int:
@@ -98,8 +103,14 @@ def last_bucket(settings: Settings, training: TrainingLabels) -> int:
 
 def from_training_set(run: FinishedRun, name: str, folder: Path) -> Statistics:
     """Compute the statistics of the best checkpoint's features in one pass over the training set."""
+    settings, data, regressor = tested_model(run, folder)
+    return collect(regressor, run.task, data, settings[Training].batch_size, name)
+
+
+def tested_model(run: FinishedRun, folder: Path) -> tuple[Settings, Data, Regressor]:
+    """Return the model of the best checkpoint, for evaluation, and its data with the training set."""
     task, settings = run.task, run_again(run.settings, folder)
-    data = task.load(settings.with_(evaluate=False))  # the training images are what is wanted
+    data = task.load(settings.with_(evaluate=False))  # the training set is what is wanted
     regressor = build_regressor(task, settings, data, choose_methods(task, settings))
     for method in regressor:
         method.setup(regressor)
@@ -107,7 +118,7 @@ def from_training_set(run: FinishedRun, name: str, folder: Path) -> Statistics:
     check_tied(content, data, run.checkpoint)
     load_model(regressor, content, task, run.checkpoint)
     regressor.to(cli.pick_device("auto")).eval()
-    return collect(regressor, task, data, settings[Training].batch_size, name)
+    return settings, data, regressor
 
 
 @torch.no_grad()

@@ -1,0 +1,55 @@
+"""Measure whether FDS's calibration tells the head the label: docs/fds.md.
+
+    python scripts/probe_fds.py RUN... --out FILE.png
+
+It trains nothing. RUN is a folder that train.py wrote with --fds. The errors of the run's head, and of a new linear
+reader, on features as they are and calibrated by some bin, are printed, drawn, and written to FILE.csv.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this file
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
+from plot import add_data, picture
+
+from common import cli
+from common.files import write_atomically
+from common.report import start_logging, stop_logging
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = cli.Parser(prog="scripts/probe_fds.py", description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder that train.py wrote")
+    parser.add_argument(
+        "--out", type=picture, required=True, metavar="FILE", help="the picture; FILE.csv beside it"
+    )
+    add_data(parser)
+    args = parser.parse_args(argv)
+    import pandas as pd  # this and the following load torch and matplotlib
+    from plotting import fds_probe, pictures
+    from plotting.finished_runs import by_name, read_run
+
+    named = by_name([read_run(folder) for folder in args.runs], seeds_apart=True)
+    runs = [(name, run) for name, group in named.items() for run in group]
+    start_logging(None)
+    try:
+        frames = [fds_probe.probe(run, name, pictures.data_folder(run, args)) for name, run in runs]
+    finally:
+        stop_logging()
+    for frame in frames:
+        print(fds_probe.text(frame))
+    found = pd.concat(frames)
+    pictures.save(fds_probe.figure(found), args.out)  # makes the folder
+    write_atomically(args.out.with_suffix(".csv"), found.to_csv(index=False, float_format="%.6g"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_command("scripts/probe_fds.py", main))
