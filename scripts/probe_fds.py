@@ -34,13 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     import pandas as pd  # this and the following load torch and matplotlib
     from plotting import fds_probe, pictures
-    from plotting.finished_runs import by_name, read_run
+    from plotting.finished_runs import by_name, check_same_data, read_run
 
-    named = by_name([read_run(folder) for folder in args.runs], seeds_apart=True)
-    runs = [(name, run) for name, group in named.items() for run in group]
+    runs = [read_run(folder) for folder in args.runs]
+    check_same_data(runs)
+    named = [(name, run) for name, group in by_name(runs, seeds_apart=True).items() for run in group]
     start_logging(None)
     try:
-        frames = [fds_probe.probe(run, name, pictures.data_folder(run, args)) for name, run in runs]
+        frames = [fds_probe.probe(run, name, pictures.data_folder(run, args)) for name, run in named]
     finally:
         stop_logging()
     for frame in frames:

@@ -153,6 +153,13 @@ def test_raw_features_of_a_run_err_as_its_test_did(runs, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_runs_of_several_tables_are_refused(runs, tmp_path, capsys):
+    other = run(written(tmp_path, name="other.csv"), tmp_path / "other", "--fds")
+    assert call(runs["--fds"], other, "--out", tmp_path / "p.png") == 2
+    assert "is on other data" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_a_run_without_fds_is_refused_in_one_line(runs, tmp_path, capsys):
     assert call(runs["--lr 1e-4"], "--out", tmp_path / "p.png") == 2
     error = capsys.readouterr().err

@@ -6,6 +6,7 @@ on features that their true bin calibrated, it has learned to read what it will 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,7 @@ def figure(found: pd.DataFrame) -> Figure:
                 axes.bar(np.arange(len(PARTS)) + (i - 1.5) * 0.2, heights, 0.2, color=colour, label=name)
             axes.set_xticks(range(len(PARTS)), PARTS)
             axes.set_title(f"{READERS[reader]}, {'training' if split == 'train' else split}", fontsize=9)
-        line[0].set_ylabel(f"{run}\n{METRICS[here['metric'].iloc[0]].heading}", fontsize=8)
+        line[0].set_ylabel(f"{textwrap.fill(run, 24)}\n{METRICS[here['metric'].iloc[0]].heading}", fontsize=8)
     drawn.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(BINS))
     title(drawn, "Features as they are, and calibrated by a bin; by thirds of bins by training rows")
     return drawn
