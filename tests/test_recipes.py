@@ -10,6 +10,7 @@ import make_standin
 import pandas as pd
 import prepare
 import pytest
+from preparing.variants import variant_of
 from reproducing import recipes
 from reproducing.recipes import find_table, read_tables
 from reproducing.table_numbers import later_number, later_published, paper_number, published
@@ -528,9 +529,11 @@ def test_the_commands_that_make_data_are_commands(monkeypatch):
             if script == "make_standin.py":
                 assert f"--data_dir {args.out} " in f"{table.flags} "
             else:
-                kind = "apart" if args.persons else "peaks_25_60"
-                assert f"--dataset {name.replace('-', '_')}_{kind}" in table.flags
-                assert args.persons == "apart" or args.peaks == (25, 60)
+                stem, variant = name.replace("-", "_"), variant_of(args)
+                assert bool(variant) is ("zero" in table.groups)
+                assert bool(variant) is not bool(args.persons)
+                wanted = f"{stem}_apart.csv" if args.persons else variant.file_name(f"{stem}.csv")
+                assert f"--dataset {wanted.removesuffix('.csv')} " in f"{table.flags} "
                 assert str(args.data_dir).endswith(table.flags.split()[1])
         drawn = any("make_standin" in command for command in table.setup)
         assert ("data/standin" in table.flags) is drawn
