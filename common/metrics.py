@@ -15,6 +15,7 @@ import numpy as np
 from common.bins import Bins
 
 GROUPS = ("all", "many", "medium", "few")
+UNSEEN = ("interpolation", "extrapolation")  # the two kinds of zero-shot labels
 Columns = Mapping[
     str, np.ndarray
 ]  # of equal length: "label", "prediction", "bin" and "relevance" of the label, and what a head adds
@@ -160,6 +161,16 @@ WITH_DISTRIBUTION = ("nll", "ause")  # in every table whose head predicts a dist
 WHERE_KNOWN = (*WITH_DISTRIBUTION, "crps", "uce", "miscalibration", "sera")  # in metrics.json
 
 
+def unseen_bins(counts: np.ndarray) -> np.ndarray:
+    """Return the kind of each bin without a training sample, "" for all others; shaped as `counts`.
+
+    "interpolation": it lies between bins that have one; "extrapolation": it lies outside (paper, Table 6).
+    """
+    seen = counts > 0
+    between = np.logical_or.accumulate(seen) & np.logical_or.accumulate(seen[::-1])[::-1]
+    return np.where(seen, "", np.where(between, *UNSEEN))
+
+
 @dataclass(frozen=True)
 class Shots:
     """The shot of a label by the training count of its bin: many above one threshold, few below the other."""
@@ -175,15 +186,25 @@ class Shots:
         count = self.counts[self.bins.index(labels)]
         return np.where(count > self.many_above, "many", np.where(count < self.few_below, "few", "medium"))
 
+    def unseen(self, labels: np.ndarray) -> np.ndarray:
+        """Return the kind of each zero-shot label, "" for all others; shaped as `labels`."""
+        return unseen_bins(self.counts)[self.bins.index(labels)]
+
+    def columns(self, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the columns of predictions.csv that say the groups of a label: `unseen` only where one is."""
+        kind = self.unseen(labels)
+        return {"shot": self.of(labels)} | ({"unseen": kind} if (kind != "").any() else {})
+
     def groups(self, labels: np.ndarray) -> dict[str, np.ndarray]:
         """Return a boolean mask over `labels` for each group of the tables.
 
-        Where training lacks a label altogether, `zero` marks it too; such labels stay in `few`, as published.
+        Where training lacks a label altogether, `zero` and its kind mark it too; such labels stay in `few`, as
+        published.
         """
-        shot = self.of(labels)
+        shot, kind = self.of(labels), self.unseen(labels)
         masks = {name: np.ones(len(labels), bool) if name == "all" else shot == name for name in GROUPS}
-        unseen = self.counts[self.bins.index(labels)] == 0
-        return {**masks, "zero": unseen} if unseen.any() else masks
+        zero = {"zero": kind != ""} | {name: kind == name for name in UNSEEN}
+        return masks | zero if zero["zero"].any() else masks
 
 
 def shot_table(

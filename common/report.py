@@ -15,7 +15,10 @@ from tqdm import tqdm
 from common.metrics import METRICS, WITH_DISTRIBUTION
 
 log = logging.getLogger("dir")
-HEADINGS = {"all": "All", "many": "Many", "medium": "Medium", "few": "Few", "zero": "Zero"}
+HEADINGS = {
+    "all": "All", "many": "Many", "medium": "Medium", "few": "Few",
+    "zero": "Zero", "interpolation": "Interp.", "extrapolation": "Extrap.",
+}  # fmt: skip
 
 
 def number(value: float | None) -> str:

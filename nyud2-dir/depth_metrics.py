@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from common.metrics import GROUPS
 from common.task import Data, Draw, Prediction, Split, Task
 
 log = logging.getLogger("dir")
@@ -55,20 +54,16 @@ class DepthMetrics:
         self.below_zero += int((~positive).sum())
 
     def table(self) -> dict[str, dict[str, Any]]:
-        """The metrics of all, many-, medium- and few-shot depths; `zero` if training lacks a tested bin."""
+        """The metrics of each group of depths; `zero` and its kinds if training lacks a tested bin."""
         if self.below_zero:
             log.info(
                 "%s of %s predicted depths are at or below zero: no delta hit, 1 mm in log10",
                 f"{self.below_zero:,}",
                 f"{int(self.sums[:, 0].sum()):,}",
             )
-        present = self.sums[:, 0] > 0
-        shot = self.shots.of(self.bins.left_edges + self.bins.width / 2)
-        masks = {group: present & ((group == "all") | (shot == group)) for group in GROUPS}
-        unseen = present & (self.shots.counts == 0)
-        if unseen.any():
-            masks["zero"] = unseen
-        return {group: self._metrics(mask) for group, mask in masks.items()}
+        tested = np.flatnonzero(self.sums[:, 0])
+        groups = self.shots.groups((self.bins.left_edges + self.bins.width / 2)[tested])
+        return {group: self._metrics(tested[mask]) for group, mask in groups.items()}
 
     def rows(self) -> pd.DataFrame:
         """One row per bin: its middle in metres, shot, training and tested pixels, and metrics."""
@@ -79,18 +74,18 @@ class DepthMetrics:
             "shot": self.shots.of(middle),
             "train_pixels": self.shots.counts,
         }
-        per_bin = [self._metrics(np.arange(self.bins.num) == i) for i in range(self.bins.num)]
+        per_bin = [self._metrics(np.array([i])) for i in range(self.bins.num)]
         return pd.DataFrame(columns | {name: [row[name] for row in per_bin] for name in ("n", *NAMES)})
 
-    def _metrics(self, mask: np.ndarray) -> dict[str, Any]:
-        n = int(self.sums[mask, 0].sum())
+    def _metrics(self, bins: np.ndarray) -> dict[str, Any]:
+        n = int(self.sums[bins, 0].sum())
         if n == 0:
             return {"n": 0} | dict.fromkeys(NAMES)
         if self.balanced:
-            sums = self.sums[mask & (self.sums[:, 0] > 0)]
+            sums = self.sums[bins]
             means = (sums / sums[:, :1]).mean(0)
         else:
-            means = self.sums[mask].sum(0) / n
+            means = self.sums[bins].sum(0) / n
         found = dict(zip(SUMS, means.tolist(), strict=True))
         found["rmse"] = found["mse"] ** 0.5
         return {"n": n} | {name: found[name] for name in NAMES}

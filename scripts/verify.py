@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `comm
 import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
 
 # isort: split
-from reproducing.predictions import digest_of, parse_file
+from reproducing.predictions import OF_TEXT, digest_of, of_shot, parse_file
 from reproducing.recipes import Cell, Table, read_tables
 from reproducing.results import prediction_texts, read_predictions, read_result, recorded_cells
 
@@ -72,9 +72,9 @@ def _cell(table: Table, cell: Cell, notes: list[str]) -> Iterator[str]:
 def _numbers(shots: Mapping[str, Mapping[str, Any]], frame: pd.DataFrame) -> Iterator[str]:
     """Yield the metrics of a result that its predictions do not give."""
     for shot, group in shots.items():
-        if shot not in ("all", "many", "medium", "few"):
-            continue  # `zero`: which labels training lacks is not in the predictions
-        chosen = frame if shot == "all" else frame[frame["shot"] == shot]
+        chosen = of_shot(frame, shot)
+        if chosen is None:
+            continue
         n = int(chosen["n"].sum()) if "n" in chosen else len(chosen)
         if n != group["n"]:
             yield f"n, {shot}: {group['n']} is recorded, predictions have {n}"
@@ -94,7 +94,7 @@ def _recomputed(metric: str, frame: pd.DataFrame) -> list[float]:
         kept = frame[frame["n"] > 0]
         mean = float(np.average(kept["mse" if metric == "rmse" else metric], weights=kept["n"]))
         return [mean**0.5 if metric == "rmse" else mean]
-    numbers = {str(name): frame[name].to_numpy(float) for name in frame if name not in ("shot", "path")}
+    numbers = {str(name): frame[name].to_numpy(float) for name in frame if name not in OF_TEXT}
     for name in ("label", "prediction"):  # texts are the shortest that give the same float32
         numbers[name] = numbers[name].astype(np.float32).astype(float)
     names = ("gm", "gm_nonzero") if metric == "gm" else (metric,)

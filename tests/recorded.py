@@ -35,30 +35,45 @@ shots = ["all"]
 NAME = "t-small"
 NOISE = {"Vanilla": 5, "INV": 5, "INV + LDS": 1}
 SHOTS = np.repeat(["many", "medium", "few"], [30, 20, 10])
+UNSEEN = np.repeat(["", "interpolation", "extrapolation"], [52, 4, 4])
+WITH_UNSEEN = {
+    'rows = "r"\n': 'rows = "r"\ngroups = ["all", "zero", "interpolation", "extrapolation"]\n',
+    'shots = ["all"]': 'shots = ["all", "interpolation"]',
+}
 
 
-def write_recorded(folder, monkeypatch, more=""):
-    """Results of every cell, and the tables and study that follow; returns the table."""
+def write_recorded(folder, monkeypatch, more="", *, unseen=None):
+    """Results of every cell, and the tables and study that follow; returns the table.
+
+    With `unseen` there are zero-shot labels, and the table tells their kinds apart.
+    """
     for module in (cli, recipes, results):
         monkeypatch.setattr(module, "ROOT", folder)
     (folder / "data").mkdir()
-    (folder / "data" / "recipes.toml").write_text(RECIPES + more)
+    text = RECIPES + more
+    for old, new in WITH_UNSEEN.items() if unseen is not None else ():
+        text = text.replace(old, new)
+    (folder / "data" / "recipes.toml").write_text(text)
     monkeypatch.setattr(read_tables, "__defaults__", (folder / "data" / "recipes.toml",))
     (folder / "README.md").write_text("# Nothing marked\n")
     table = read_tables()[NAME]
     rng = np.random.default_rng(0)
     labels = rng.integers(20, 60, len(SHOTS)).astype(np.float32)
     for cell in table.cells():
-        record(cell, labels, np.float32(labels + NOISE[cell.row] * rng.normal(size=len(labels))))
+        record(cell, labels, np.float32(labels + NOISE[cell.row] * rng.normal(size=len(labels))), unseen)
     return table
 
 
-def record(cell, labels, preds, **more):
+def record(cell, labels, preds, unseen=None, **more):
     """What a sweep keeps of a cell."""
     frame = pd.DataFrame({"label": labels, "prediction": preds, "shot": SHOTS})
+    if unseen is not None:
+        frame["unseen"] = unseen
     columns = parse(frame.to_csv(index=False))
     exact = {"label": labels.astype(float), "prediction": preds.astype(float)}
     masks = {"all": SHOTS != ""} | {shot: shot == SHOTS for shot in ("many", "medium", "few")}
+    if unseen is not None:
+        masks |= {"zero": unseen != ""} | {kind: unseen == kind for kind in unseen if kind}
     shots = {
         shot: {"n": int(mask.sum())}
         | {

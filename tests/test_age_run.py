@@ -27,7 +27,7 @@ from common.training import evaluate as evaluation
 
 pytestmark = pytest.mark.slow
 
-GROUPS = ["all", "many", "medium", "few", "zero"]
+GROUPS = ["all", "many", "medium", "few", "zero", "interpolation", "extrapolation"]
 COMBINATIONS = {
     "vanilla": "",
     "sqrt_inv": "--reweight sqrt_inv",
@@ -152,6 +152,8 @@ def test_metrics_json_is_the_contract(trained, faces):
         ((counts >= 2) & (counts <= 3)).sum(),
         (counts < 2).sum(),
         (counts == 0).sum(),
+        ((counts == 0) & (train.min() < labels) & (labels < train.max())).sum(),
+        ((labels < train.min()) | (labels > train.max())).sum(),
     ]
     assert [result["shots"][group]["n"] for group in GROUPS] == expected
     assert 0 < expected[4] < expected[3], "some few-shot ages are seen in training, some are not"
@@ -161,7 +163,9 @@ def test_metrics_json_is_the_contract(trained, faces):
 def test_predictions_csv_reproduces_the_metrics(trained, faces, name):
     path = trained(name)
     rows, shots = pd.read_csv(path / "predictions.csv"), read(path / "metrics.json")["shots"]
-    assert list(rows.columns) == ["label", "prediction", "shot", "path"]
+    assert list(rows.columns) == ["label", "prediction", "shot", "unseen", "path"]
+    for kind in GROUPS[5:]:
+        assert (rows["unseen"] == kind).sum() == shots[kind]["n"]
     np.testing.assert_array_equal(rows["label"], labels_of(faces))
     for group in GROUPS[:4]:
         chosen = rows if group == "all" else rows[rows["shot"] == group]
@@ -193,7 +197,8 @@ def test_an_empty_shot_has_null_metrics_and_zero_is_there_only_where_it_is(faces
     assert shots["few"] == {"n": 0, "mae": None, "mse": None, "gm": None, "bmae": None, "sera": None}
     assert list(history(run_dir(argv))[0]["val"]) == GROUPS[:4]
     table = capsys.readouterr().out.split("Test of ")[1]
-    assert "Zero" not in table
+    assert not any(word in table for word in ("Zero", "Interp.", "Extrap."))
+    assert "unseen" not in (run_dir(argv) / "predictions.csv").read_text()
     assert table.split("MAE")[1].splitlines()[0].split()[-1] == "–"
 
 
@@ -205,8 +210,8 @@ def test_a_validation_label_that_training_lacks_is_few_shot_and_shown_as_zero(fa
     argv = command(data, "--epoch 1 --lds --fds")
     assert call(argv) == 0
     val = history(run_dir(argv))[0]["val"]
-    assert (val["zero"]["n"], val["few"]["n"]) == (1, 1)
-    assert val["zero"]["mae"] == val["few"]["mae"] > 50
+    assert [val[group]["n"] for group in GROUPS[3:]] == [1, 1, 0, 1]
+    assert val["extrapolation"] == val["zero"] == val["few"] and val["zero"]["mae"] > 50
     assert "zero" not in read(run_dir(argv) / "metrics.json")["shots"]
     assert "Zero" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ from golden_counts import agedb_train_counts
 
 from common.bins import Bins
 from common.cli import ROOT
-from common.metrics import Shots, gm, shot_metrics, shot_table
+from common.metrics import Shots, gm, shot_metrics, shot_table, unseen_bins
 
 
 def table_of(predictions, labels, shots, metrics):
@@ -58,6 +58,26 @@ def test_labels_without_training_samples_are_reported_as_zero_shot_too():
     shots = Shots(Bins.integers(0, 9), np.array([500, 0, 5, 50, 0, 0, 0, 0, 0, 0]), 100, 20)
     table = table_of(np.zeros(4), np.array([0.0, 1, 2, 3]), shots, ("mae",))
     assert [table[group]["n"] for group in ("all", "many", "medium", "few", "zero")] == [4, 1, 1, 2, 1]
+    assert table["interpolation"] == table["zero"] == {"n": 1, "mae": 1.0}
+    assert table["extrapolation"] == {"n": 0, "mae": None}
+
+
+def test_zero_shot_labels_lie_between_training_labels_or_outside():
+    shots = Shots(Bins.integers(0, 9), np.array([0, 0, 7, 0, 0, 1, 0, 300, 0, 0]), 100, 20)
+    labels = np.array([1, 9, 3, 6, 8, 7, 2, 0])
+    table = table_of(labels + 2.0, labels, shots, ("mae",))
+    assert list(table) == ["all", "many", "medium", "few", "zero", "interpolation", "extrapolation"]
+    assert [group["n"] for group in table.values()] == [8, 1, 0, 7, 6, 2, 4]
+    kinds = ["extrapolation", "extrapolation", "interpolation", "interpolation", "extrapolation", "", ""]
+    assert shots.unseen(labels).tolist() == [*kinds, "extrapolation"]
+    assert shots.columns(labels)["unseen"].tolist() == [*kinds, "extrapolation"]
+
+
+def test_nothing_is_told_of_zero_shot_labels_where_there_is_none():
+    shots = Shots(Bins.integers(0, 9), np.array([0, 0, 7, 0, 0, 1, 0, 300, 0, 0]), 100, 20)
+    assert list(shots.groups(np.array([2, 5, 7]))) == ["all", "many", "medium", "few"]
+    assert list(shots.columns(np.array([2, 5, 7]))) == ["shot"]
+    assert set(unseen_bins(np.zeros(3, int))) == {"extrapolation"}
 
 
 def test_thresholds_are_exclusive():

@@ -319,6 +319,7 @@ def test_from_a_folder_of_images_to_training_runs(tmp_path, monkeypatch):
         test = counts(read(tmp_path / f"{dataset}.csv"), "test")
         assert shots["all"]["n"] == sum(test.values()) > 20
     assert shots["zero"]["n"] == sum(test[age] for age in (22, 23, 24)) > 0
+    assert shots["interpolation"] == shots["zero"] and shots["extrapolation"]["n"] == 0
 
 
 # --- subsets
@@ -357,6 +358,16 @@ def test_a_subset_is_cut_from_the_split_that_is_there(small, capsys):
     assert [row["path"] for row in read(root / "cut.csv")] == ["x0.jpg", "x1.jpg", "x3.jpg", "x4.jpg"]
     assert (root / "agedb.csv").read_bytes() == before
     assert "agedb.csv: the subset is cut from it" in capsys.readouterr().out
+
+
+def test_a_subset_has_no_image_twice(small, capsys):
+    root, order, _ = small
+    rows = ["30,x0.jpg,train", "30,x1.jpg,train", "32,./x0.jpg,train", "30,x1.jpg,test", "31,x2.jpg,train",
+            "31,x3.jpg,val", "32,x4.jpg,test", "32,x4.jpg,test", "30,x5.jpg,train"]  # fmt: skip
+    (root / "agedb.csv").write_text("\n".join(["age,path,split", *rows, ""]))
+    assert run(root, "--drop-ages", "31", order=order) == 0
+    assert [row["path"] for row in read(root / "agedb_drop_31.csv")] == [f"x{i}.jpg" for i in (0, 1, 3, 4, 5)]
+    assert "Left out, as an earlier row has the same image: 3 rows." in capsys.readouterr().out
 
 
 def test_subset_of_other_faces(tmp_path):

@@ -298,3 +298,20 @@ def test_ctrl_c_leaves_nothing_behind(raw):
     assert child.returncode == 130
     assert err == "scripts/prepare.py: stopped; nothing was left half-written\n"
     assert sorted(folder.iterdir()) == before
+
+
+# --- subsets
+
+
+@pytest.mark.parametrize(
+    ("flags", "gone"), [(["--peaks", "34"], range(20, 26)), (["--drop-ages", "24-25"], (24, 25))]
+)
+def test_a_subset_has_empty_gaps_and_no_row_twice(raw, flags, gone):
+    folder, _ = raw
+    assert run(folder) == 0
+    assert run(folder, *flags, "--out", folder / "subset.csv") == 0
+    whole, kept = as_rows(folder / "imdb_wiki.csv"), as_rows(folder / "subset.csv")
+    assert len({path for _, path, _ in kept}) == len(kept) < len(whole)
+    assert set(kept) <= set(whole)
+    assert set(gone).isdisjoint({age for age, _, split in kept if split == "train"})
+    assert [row for row in kept if row[2] != "train"] == [row for row in whole if row[2] != "train"]

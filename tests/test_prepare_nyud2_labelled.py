@@ -8,11 +8,12 @@ import pytest
 from conftest import SHARED
 from PIL import Image
 from preparing import nyud2, nyud2_labelled
+from preparing.check import check
 from preparing.nyud2_labelled import GET_LABELLED, SPLIT
 from tiny_depth import call, command, slope
 
 from common.datasets.depth import SUBSET_CSV, TEST_CSV, TRAIN_CSV, read_pairs, scene
-from common.errors import UserError
+from common.errors import RunFailed, UserError
 from common.report import stop_logging
 
 ROWS = 9
@@ -97,6 +98,36 @@ def test_a_mat_becomes_the_published_layout(tmp_path, monkeypatch, capsys):
     assert run("--labelled", mat, "--data_dir", out, "--overwrite") == 0
     monkeypatch.chdir(tmp_path)
     assert call(command(out, "--epochs 1 --select val --val_fraction 0.2")) == 0
+    check_holds_it_to_the_official_split(out, capsys)
+
+
+def check_holds_it_to_the_official_split(out, capsys):
+    """`prepare.py nyud2 --check` knows the labelled images by their numbers, also where some are wrong."""
+
+    def wrong():
+        capsys.readouterr()
+        with pytest.raises(RunFailed):
+            check("nyud2", ["--data_dir", str(out)])
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith("The labelled images of NYU Depth V2: held to their official split, not")
+        return [line.removeprefix("  WRONG  ") for line in lines if line.startswith("  WRONG  ")]
+
+    capsys.readouterr()
+    assert check("nyud2", ["--data_dir", str(out)]) == 0
+    told = capsys.readouterr().out
+    for line in ("training images: 6", "test images: 3", "none of 6 labelled training images are missing"):
+        assert f"  ok     {line}\n" in told
+    assert "published file" not in told and "nyud2_counts.json" not in told
+    lines = (out / TRAIN_CSV).read_text().splitlines()
+    (out / TRAIN_CSV).write_text("\n".join(lines[1:]))
+    missing, number, *_ = wrong()
+    assert missing == "1 of 6 labelled training images are missing: 3"
+    assert number == "training images: 5, where the official split has 6"
+    test = (out / TEST_CSV).read_text().splitlines()
+    (out / TRAIN_CSV).write_text("\n".join([*lines, test[0]]))
+    assert wrong()[0].startswith(
+        f"1 of 7 rows of {TRAIN_CSV} are not for training in the official split: {out}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import make_standin
 import pandas as pd
 import prepare
 import pytest
+from preparing.variants import variant_of
 from reproducing import recipes
 from reproducing.recipes import find_table, read_tables
 from reproducing.table_numbers import later_number, later_published, paper_number, published
@@ -263,6 +264,8 @@ def test_published_data_are_those_of_the_paper():
         ("3", "small", "sts-b-small"),
         ("17", "small", "sts-b-kernel-sizes-small"),
         ("6", "small", "zero-shot-standin"),
+        ("utkface-zero", "small", "utkface-zero-small"),
+        ("volume", "small", "volume-standin"),
     ],
 )
 def test_a_table_is_found_by_number_by_name_and_by_full_name(name, scale, full):
@@ -501,6 +504,16 @@ def test_the_longer_row_has_a_number_of_checks_for_each_table():
             assert args.max_vals >= parsed(table.cell("Vanilla", 0))[0].max_vals == 10, key
 
 
+# Zero-shot subsets
+
+
+def test_zero_shot_rows_are_trained_as_the_whole_data_sets_small_ones_are():
+    zero, whole = TABLES["utkface-zero-small"], TABLES["utkface-small"]
+    flags = zero.flags.replace("--dataset utkface_drop_1-5_20-26_45-54_75-116 ", "")
+    assert flags.split() == whole.flags.split()
+    assert (list(zero.rows), zero.seeds) == (list(TABLES["zero-shot-standin"].rows), (0, 1, 2))
+
+
 # Data that are made
 
 
@@ -526,11 +539,14 @@ def test_the_commands_that_make_data_are_commands(monkeypatch):
                 {"make_standin.py": make_standin, "prepare.py": prepare}[script].main([name, *flags])
             (args,) = caught.value.args
             if script == "make_standin.py":
-                assert f"--data_dir {args.out} " in f"{table.flags} "
+                places = f"--data_dir {args.out} ", f"--csv {args.out}/volumes.csv "
+                assert any(place in f"{table.flags} " for place in places)
             else:
-                kind = "apart" if args.persons else "peaks_25_60"
-                assert f"--dataset {name.replace('-', '_')}_{kind}" in table.flags
-                assert args.persons == "apart" or args.peaks == (25, 60)
+                stem, variant = name.replace("-", "_"), variant_of(args)
+                assert bool(variant) is ("zero" in table.groups)
+                assert bool(variant) is not bool(args.persons)
+                wanted = f"{stem}_apart.csv" if args.persons else variant.file_name(f"{stem}.csv")
+                assert f"--dataset {wanted.removesuffix('.csv')} " in f"{table.flags} "
                 assert str(args.data_dir).endswith(table.flags.split()[1])
         drawn = any("make_standin" in command for command in table.setup)
         assert ("data/standin" in table.flags) is drawn

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import study as command
-from recorded import NAME, record, write_recorded
+from recorded import NAME, UNSEEN, record, write_recorded
 from reproducing.effects import holm, p_value
 from reproducing.recipes import read_tables
 from reproducing.study import ENSEMBLE, RESAMPLES, groups, ranks
@@ -171,3 +171,20 @@ def test_the_command_prints_the_study_and_writes_it(table, capsys):
     assert {path.name for path in (cli.ROOT / "results").glob("*.*")} == {
         "study.md", "study.csv", "claims.csv", "errors.csv"
     }  # fmt: skip
+
+
+def test_claims_on_zero_shot_labels_are_judged_and_a_subset_takes_no_rank(tmp_path, monkeypatch):
+    table = write_recorded(tmp_path, monkeypatch, unseen=UNSEEN)
+    (group,) = groups()
+    assert {x.claim.shot for x in group.judged()} == {"all", "interpolation"}
+    lds = of(group, "INV + LDS", shot="interpolation")
+    assert lds.value == pytest.approx(
+        np.mean(
+            [
+                json.loads(table.cell("INV + LDS", s).result.read_text())["shots"]["interpolation"]["mae"]
+                for s in (0, 1)
+            ]
+        )
+    )
+    assert of(group, ENSEMBLE, shot="extrapolation").base == "Vanilla"
+    assert ranks([group]) == {}

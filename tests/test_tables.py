@@ -7,6 +7,7 @@ import re
 import pandas as pd
 import pytest
 import tables
+from recorded import UNSEEN, write_recorded
 from reproducing import claims, recipes, results
 from reproducing.predictions import parse
 from reproducing.recipes import Claim, Table, read_tables
@@ -411,3 +412,20 @@ def test_every_result_of_this_repository_belongs_to_a_recipe():
         assert {file.with_name(f"{name.partition('/')[0]}.json") for name in columns if "/" in name} <= set(
             found
         )
+
+
+def test_a_table_tells_interpolated_from_extrapolated_labels(tmp_path, monkeypatch):
+    table = write_recorded(tmp_path, monkeypatch, unseen=UNSEEN)
+    text = markdown(table)
+    assert "Test samples: All 60, Zero 8, Interp. 4, Extrap. 4." in text
+    assert (
+        text.count("|               All |              Zero |           Interp. |           Extrap. |") == 2
+    )
+    assert "| MAE, Interp. |" in text
+    assert r"MAE $\downarrow$ & All & Zero & Interp. & Extrap. \\" in latex(table)
+    assert [x.n for x in numbers(table, rows_of(table)) if (x.row, x.metric) == ("INV", "mae")] == [
+        60,
+        8,
+        4,
+        4,
+    ]

@@ -12,8 +12,9 @@ import study
 import tables
 import verify
 from conftest import ROOT
-from recorded import change, record, write_recorded
+from recorded import UNSEEN, change, record, write_recorded
 from reproducing import results
+from reproducing.predictions import parse_file, write_cells
 
 from common import cli
 
@@ -124,6 +125,43 @@ def test_a_result_that_is_edited_or_of_another_protocol_is_named(table, capsys, 
         and f"t-small, INV, seed 0: {'' if 'few' in message else str(path)}" in out
         and message in out
     )
+
+
+@pytest.fixture
+def with_gaps(tmp_path, monkeypatch):
+    """Some labels are zero-shot, of both kinds."""
+    found = write_recorded(tmp_path, monkeypatch, unseen=UNSEEN)
+    assert tables.main([]) == study.main([]) == 0
+    return found
+
+
+@pytest.mark.parametrize("shot", ["zero", "interpolation", "extrapolation"])
+def test_numbers_of_zero_shot_labels_are_recomputed(with_gaps, capsys, shot):
+    assert call(capsys) == (0, MESSAGE)
+    path = with_gaps.cell("INV", 0).result
+    told = json.loads(path.read_text())
+    told["shots"][shot]["mae"] *= 1.001
+    path.write_text(json.dumps(told))
+    code, out = call(capsys)
+    assert code == 1 and f"t-small, INV, seed 0: mae, {shot}: " in out
+
+
+def test_a_changed_kind_of_a_zero_shot_label_is_noticed(with_gaps, capsys):
+    file = with_gaps.cell("INV", 0).predictions
+    kinds = parse_file(file)["unseen"]
+    cells = {cell.result.stem: results.prediction_texts(cell) for cell in with_gaps.cells()}
+    changed = {"unseen": [*kinds[:52], "extrapolation", *kinds[53:]]}
+    write_cells(file, {name: {**columns, **changed} for name, columns in cells.items()})
+    code, out = call(capsys)
+    assert code == 1 and "n, interpolation: 4 is recorded, predictions have 3" in out
+
+
+def test_earlier_results_that_do_not_tell_the_zero_shot_labels_stay_verified(table, capsys):
+    path = table.cell("INV", 0).result
+    told = json.loads(path.read_text())
+    told["shots"]["zero"] = told["shots"]["few"]
+    path.write_text(json.dumps(told))
+    assert call(capsys) == (0, MESSAGE)
 
 
 def test_files_that_are_cut_short_are_named(table, capsys):

@@ -64,7 +64,7 @@ class Predictions:
         more = {name: columns.pop(name) for name in list(columns) if name not in ("label", "prediction")}
         names: tuple[str, Sequence[object]] | None = getattr(self.split, "names", None)
         named = {} if names is None else {names[0]: names[1]}
-        return pd.DataFrame(columns | {"shot": self.data.shots.of(columns["label"])} | named | more)
+        return pd.DataFrame(columns | self.data.shots.columns(columns["label"]) | named | more)
 
 
 def columns_of(prediction: Prediction, targets: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
+from preparing.nyud2_labelled import is_labelled, read_split, row_of, training_rows
 from preparing.report import Report
 from preparing.splits import published_ids, some
 
@@ -48,11 +49,15 @@ def check_nyud2(folder: Path, standin: Standin, report: Report) -> None:
     """Check NYUD2-DIR: the lists, every file that they name, the FDS subset and the test mask."""
     lists = {name: report.reads(read_pairs, folder, name) for name in (TRAIN_CSV, TEST_CSV, SUBSET_CSV)}
     train, test, subset = lists.values()
+    published = bool(report.paper)
+    if train is not None and published and is_labelled(train):
+        published = False
+        hold_to_labelled(train, report)
     if train is not None:
         report.expect("training images", len(train), "train")
         counts = check_files(train, TRAIN_CSV, report)
         if counts is not None:
-            check_counts(folder, counts, report)
+            check_counts(folder, counts, report, published=published)
     if test is not None:
         report.expect("test images", len(test), "test")
         whole = check_files(test, TEST_CSV, report) is not None
@@ -65,8 +70,23 @@ def check_nyud2(folder: Path, standin: Standin, report: Report) -> None:
         others = sorted(str(pair.image) for pair in set(subset) - set(train))
         report.none_of(f"rows of {SUBSET_CSV}", len(subset), f"are not in {TRAIN_CSV}", others)
     for name in (SUBSET_CSV, MASK):
-        if report.paper and (folder / name).is_file():
+        if published and (folder / name).is_file():
             report.known_file(folder / name, published_ids()[name])
+
+
+def hold_to_labelled(train: Sequence[Pair], report: Report) -> None:
+    """Hold the report to the labelled images in place of the paper's, and check which of them are in training.
+
+    The mask has no fact to hold it to: how many pixels it takes depends on how depth was stored.
+    """
+    print("The labelled images of NYU Depth V2: held to their official split, not to the paper's data.")
+    wanted, rows = training_rows(), [row_of(pair) for pair in train]
+    report.source = "the official split has"
+    subset, test = min(report.paper["subset"], len(wanted)), read_split()["images"] - len(wanted)
+    report.paper = {"train": len(wanted), "test": test, "subset": subset}
+    others = [str(pair.image) for pair, row in zip(train, rows, strict=True) if row not in wanted]
+    report.none_of(f"rows of {TRAIN_CSV}", len(train), "are not for training in the official split", others)
+    report.none_of("labelled training images", len(wanted), "are missing", sorted(wanted - set(rows)))
 
 
 class Look(NamedTuple):
@@ -109,9 +129,9 @@ def look_at(pair: Pair, *, test: bool) -> Look:
     return Look(DEPTH_BINS.counts(depth[depth > 0]))
 
 
-def check_counts(folder: Path, counts: np.ndarray, report: Report) -> None:
+def check_counts(folder: Path, counts: np.ndarray, report: Report, *, published: bool) -> None:
     """Check that the training pixels in each bin are those of the weights and shots."""
-    files = [PUBLISHED_COUNTS] if report.paper else []
+    files = [PUBLISHED_COUNTS] if published else []
     files += [folder / COUNTS] if (folder / COUNTS).is_file() else []
     for file in files:
         try:

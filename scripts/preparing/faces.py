@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -138,15 +139,18 @@ def whole_split(faces: FaceSet, args: argparse.Namespace) -> tuple[Rows, np.ndar
 
 
 def subset(variant: Variant, rows: Rows, splits: np.ndarray, seed: int) -> tuple[Rows, np.ndarray]:
-    """Return the rows that the variant keeps, and print the number of them."""
+    """Return the rows that the variant keeps, each image once, and print the number of them."""
+    first = np.sort(np.unique([os.path.normpath(path) for path in rows.paths], return_index=True)[1])
+    if repeated := len(rows.paths) - len(first):
+        print(f"Left out, as an earlier row has the same image: {repeated:,} rows.")
+        rows, splits = rows.taken(first), splits[first]
     ages = np.array(rows.ages)
     keep = variant.kept(ages, splits, seed)
     for split in ("train", "test"):
         if left_out := (~keep & (splits == split)).sum():
             print(f"Left out of the {split} split: {left_out:,} of {(splits == split).sum():,} rows.")
     print(unseen(ages[keep], splits[keep]))
-    chosen = np.flatnonzero(keep).tolist()
-    return Rows([rows.ages[row] for row in chosen], [rows.paths[row] for row in chosen]), splits[keep]
+    return rows.taken(np.flatnonzero(keep)), splits[keep]
 
 
 def persons_apart(faces: FaceSet, args: argparse.Namespace) -> tuple[Rows, np.ndarray]:
@@ -161,8 +165,8 @@ def persons_apart(faces: FaceSet, args: argparse.Namespace) -> tuple[Rows, np.nd
     print(f"Before: {leak(np.array(rows.ages), whole, np.array(persons))}.")
     print(f"Now: {leak(np.array(rows.ages), splits, np.array(persons))}.")
     print(shortfall(rows.ages, splits, wanted))
-    kept = np.flatnonzero(splits != "").tolist()
-    return Rows([rows.ages[row] for row in kept], [rows.paths[row] for row in kept]), splits[kept]
+    kept = np.flatnonzero(splits != "")
+    return rows.taken(kept), splits[kept]
 
 
 def file_name(faces: FaceSet, variant: Variant, persons: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from PIL import Image
 from preparing.splits import some, write_together
 
 from common import cli
-from common.datasets.depth import MAX_DEPTH, TEST_CSV, TRAIN_CSV
+from common.datasets.depth import MAX_DEPTH, TEST_CSV, TRAIN_CSV, Pair
 from common.errors import UserError
 from common.files import read_json
 from common.report import Progress
@@ -24,6 +24,30 @@ GET_LABELLED = (
     "the labelled data set is nyu_depth_v2_labeled.mat from "
     "https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html (2.8 GB)"
 )
+
+
+def read_split() -> dict[str, Any]:
+    """Return the official split, which is part of this repository."""
+    split = read_json(SPLIT)
+    assert split is not None
+    return split
+
+
+def training_rows() -> set[int]:
+    """Return the rows of the file, counted from 1, that are for training."""
+    split = read_split()
+    return set(range(1, split["images"] + 1)) - set(split["test"])
+
+
+def row_of(pair: Pair) -> int | None:
+    """Return the row of the file, counted from 1, that a training image is from; None if its name tells none."""
+    return int(pair.image.stem) + 1 if pair.image.stem.isdecimal() else None
+
+
+def is_labelled(train: Sequence[Pair]) -> bool:
+    """Return whether a training list is of the labelled images, also where some are missing or others were added."""
+    wanted = training_rows()
+    return len(train) < 2 * len(wanted) and 2 * len(wanted & set(map(row_of, train))) > len(wanted)
 
 
 @contextmanager
@@ -96,8 +120,7 @@ def save_pair(folder: Path, paths: tuple[str, str, bool], colours: np.ndarray, m
 
 def write_layout(mat: Path, folder: Path) -> None:
     """Write images, depths and the two CSVs; the CSVs come last, so a folder that has them is whole."""
-    split = read_json(SPLIT)
-    assert split is not None
+    split = read_split()
     with opened(mat) as file:
         check_shapes(mat, file, split["images"])
         rows = paths_of(split, scene_names(mat, file, split["images"]))

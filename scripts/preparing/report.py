@@ -41,6 +41,7 @@ class Report:
 
     def __init__(self, paper: Mapping[str, Any], group: str | None = None) -> None:
         self.paper, self.group, self.checks = paper, group, 0  # group: the column of persons, if one is named
+        self.source = "the paper's data have"  # of the facts, as messages name it
         self.faults: list[str] = []
 
     def fine(self, what: str) -> None:
@@ -60,7 +61,7 @@ class Report:
         if wanted is None or _text(found) == _text(wanted):
             self.fine(f"{what}: {_text(found)}")
         else:
-            self.wrong(f"{what}: {_text(found)}, where the paper's data have {_text(wanted)}")
+            self.wrong(f"{what}: {_text(found)}, where {self.source} {_text(wanted)}")
 
     def none_of(self, things: str, total: int, are: str, wrong: Iterable[object]) -> None:
         """Check that no item has this defect; list the first few that do."""

@@ -37,6 +37,10 @@ class Rows(NamedTuple):
     ages: list[int]
     paths: list[str]
 
+    def taken(self, places: np.ndarray) -> Rows:
+        """Return the rows at these places."""
+        return Rows([self.ages[place] for place in places], [self.paths[place] for place in places])
+
 
 def balanced_split(ages: Sequence[int], cap: int, seed: int = SEED, share: int = 3) -> list[str]:
     """Draw the split of each row, "train", "val" or "test"; validation and test are balanced over ages.

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from preparing.splits import AGES
 
 from common.datasets.faces import LIMITS
 from common.errors import UserError
+from common.metrics import UNSEEN, unseen_bins
 
 PEAK_SIGMA = 4.0  # years
 PEAK_REACH = 8  # years from the nearest peak; beyond, there is no training data
@@ -97,12 +99,12 @@ def _counts(ages: np.ndarray) -> dict[int, int]:
 
 def unseen(ages: np.ndarray, splits: np.ndarray) -> str:
     """Return the test rows without training data at their age, by the place of that age (as in Table 6)."""
-    seen, test = np.unique(ages[splits == "train"]), ages[splits == "test"]
-    zero = test[~np.isin(test, seen)]
-    between = ((zero > seen.min()) & (zero < seen.max())).sum()
+    test = ages[splits == "test"]
+    kind = unseen_bins(AGES.counts(ages[splits == "train"]))[AGES.index(test)]
+    between, outside = ((kind == name).sum() for name in UNSEEN)
     return (
-        f"Of the {len(test):,} test rows, {len(zero):,} are of ages without training data: {between:,} "
-        f"between training ages (interpolation), {len(zero) - between:,} outside them (extrapolation)."
+        f"Of the {len(test):,} test rows, {between + outside:,} are of ages without training data: {between:,} "
+        f"between training ages (interpolation), {outside:,} outside them (extrapolation)."
     )
 
 

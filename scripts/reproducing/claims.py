@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from reproducing.predictions import of_shot
 from reproducing.recipes import Cell, Claim, Table
 from reproducing.results import read_predictions, read_result
 from reproducing.table_numbers import difference_of, paper_number, rows_of
@@ -76,7 +77,7 @@ def _verdict(table: Table, claim: Claim, *, standin: bool) -> Verdict | None:
 def _mean(table: Table, claim: Claim, row: str) -> float | None:
     """Return the recorded mean over seeds."""
     results = [read_result(cell) for cell in table.cells() if cell.row == row]
-    values = [result["shots"][claim.shot].get(claim.metric) for result in results if result]
+    values = [result["shots"].get(claim.shot, {}).get(claim.metric) for result in results if result]
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
@@ -154,9 +155,10 @@ def moments(cell: Cell, metric: str, shot: str) -> np.ndarray | None:
 
 
 def moments_of(frame: pd.DataFrame, metric: str, shot: str) -> np.ndarray:
-    """Return the moments of a metric over the samples, or bins, of a shot."""
-    chosen = frame if shot == "all" else frame[frame["shot"] == shot]
-    return _of_bins(chosen, metric) if "n" in frame else _of_samples(chosen, metric)
+    """Return the moments of a metric over the samples, or bins, of a shot; none where it is not known."""
+    chosen = of_shot(frame, shot)
+    rows = frame.iloc[:0] if chosen is None else chosen
+    return _of_bins(rows, metric) if "n" in frame else _of_samples(rows, metric)
 
 
 def _of_samples(frame: pd.DataFrame, metric: str) -> np.ndarray:

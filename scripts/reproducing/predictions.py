@@ -14,11 +14,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.errors import UserError
 from common.files import digest, write_atomically
+from common.metrics import GROUPS, unseen_bins
 
-OF_THE_DATA = ("bin", "path", "row", "line", "label", "shot", "train_pixels", "n")  # the same for every cell
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Columns that are the same for every cell.
+OF_THE_DATA = ("bin", "path", "row", "line", "label", "shot", "unseen", "train_pixels", "n")
+OF_TEXT = ("path", "shot", "unseen")
 Columns = Mapping[str, list[str]]
 
 
@@ -64,9 +71,25 @@ def parse(text: str) -> dict[str, list[str]]:
 
 
 def digest_of(columns: Columns) -> str:
-    """Return the digest that a result keeps of its predictions; names of samples do not count."""
-    counted = [name for name in sorted(columns) if name not in ("path", "row", "line")]
+    """Return the digest that a result keeps of its predictions.
+
+    Names of samples do not count, nor does `unseen`, which earlier runs of the same table did not write.
+    """
+    counted = [name for name in sorted(columns) if name not in ("path", "row", "line", "unseen")]
     return digest("\n".join([name, *columns[name]]).encode() for name in counted)
+
+
+def of_shot(frame: pd.DataFrame, shot: str) -> pd.DataFrame | None:
+    """Return the samples, or depth bins, of a group; None where an earlier run did not write which are unseen."""
+    if shot in GROUPS:
+        return frame if shot == "all" else frame[frame["shot"] == shot]
+    if "train_pixels" in frame:
+        kind = unseen_bins(frame["train_pixels"].to_numpy())
+    elif "unseen" in frame:
+        kind = frame["unseen"].to_numpy(str)
+    else:
+        return None
+    return frame[kind != "" if shot == "zero" else kind == shot]
 
 
 def _add(file: Path, kept: dict[str, list[str]], cell: str, columns: Columns) -> None:

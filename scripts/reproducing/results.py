@@ -191,7 +191,7 @@ def read_predictions(cell: Cell) -> pd.DataFrame | None:
 
 def _values(name: str, texts: list[str]) -> list[str] | np.ndarray:
     """Return the values of a column; an empty text is NaN."""
-    return texts if name in ("shot", "path") else np.array([text or "nan" for text in texts], float)
+    return texts if name in predictions.OF_TEXT else np.array([text or "nan" for text in texts], float)
 
 
 def _old_file(cell: Cell) -> Path:

@@ -18,7 +18,7 @@ from reproducing.recipes import Cell, Claim, Table, read_tables
 from reproducing.results import has_predictions, read_predictions, read_result, recorded_cells
 from reproducing.table_numbers import difference_of, paper_number
 
-from common.metrics import GROUPS, METRICS
+from common.metrics import GROUPS, METRICS, UNSEEN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,9 @@ class Group:
         pair = [found.get(row, []) for row in ("Vanilla", self.base_weights)]
         if all(pair) and "prediction" in pair[0][0] and self.base_weights != "Vanilla":
             found[ENSEMBLE] = [
-                a.assign(prediction=(a["prediction"] + b["prediction"]) / 2)[["label", "shot", "prediction"]]
+                a.assign(prediction=(a["prediction"] + b["prediction"]) / 2).filter(
+                    ["label", "shot", "unseen", "prediction"]
+                )
                 for a, b in zip(*pair, strict=True)
             ]
         return found
@@ -115,7 +117,7 @@ class Group:
     def drawn(self) -> dict[tuple[str, str, str], tuple[float, np.ndarray]]:
         """The mean over seeds and the resamples of each row, metric and shot."""
         found = {}
-        for shot in GROUPS:
+        for shot in (*GROUPS, *UNSEEN):
             keys = [(row, metric) for row in self.frames for metric in self.metrics]
             rows = [([moments_of(f, metric, shot) for f in self.frames[row]], metric) for row, metric in keys]
             if not rows or not len(rows[0][0][0]):
@@ -199,7 +201,7 @@ def ranks(studied: list[Group]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     seen = set()
     for group in studied:
-        if group.data in seen:
+        if group.data in seen or "zero" in group.tables[0].groups:  # a subset is no data set of its own
             continue
         seen.add(group.data)
         metric = group.metrics[0]

@@ -16,7 +16,10 @@ from common import cli
 from common.errors import UserError
 from common.metrics import METRICS
 
-PUBLISHED_SHOT = {"all": "all", "many": "many", "medium": "med", "few": "few", "zero": "zero"}
+PUBLISHED_SHOT = {
+    "all": "all", "many": "many", "medium": "med", "few": "few",
+    "zero": "zero", "interpolation": "interp", "extrapolation": "extrap",
+}  # fmt: skip
 Results = Mapping[str, Sequence[dict[str, Any]]]  # row -> contents of metrics.json, a seed each
 
 
