@@ -16,9 +16,8 @@ from common.bins import Bins
 
 GROUPS = ("all", "many", "medium", "few")
 UNSEEN = ("interpolation", "extrapolation")  # the two kinds of zero-shot labels
-Columns = Mapping[
-    str, np.ndarray
-]  # of equal length: "label", "prediction", "bin" and "relevance" of the label, and what a head adds
+# Of equal length: "label", "prediction", "bin" and "relevance" of the label, and what a head adds.
+Columns = Mapping[str, np.ndarray]
 
 
 def gm(errors: np.ndarray) -> float:
@@ -198,8 +197,7 @@ class Shots:
     def groups(self, labels: np.ndarray) -> dict[str, np.ndarray]:
         """Return a boolean mask over `labels` for each group of the tables.
 
-        Where training lacks a label altogether, `zero` and its kind mark it too; such labels stay in `few`, as
-        published.
+        Where training lacks a label altogether, `zero` and its kind mark it too; it stays in `few`, as published.
         """
         shot, kind = self.of(labels), self.unseen(labels)
         masks = {name: np.ones(len(labels), bool) if name == "all" else shot == name for name in GROUPS}

@@ -62,12 +62,12 @@ class DepthMetrics:
                 f"{int(self.sums[:, 0].sum()):,}",
             )
         tested = np.flatnonzero(self.sums[:, 0])
-        groups = self.shots.groups((self.bins.left_edges + self.bins.width / 2)[tested])
+        groups = self.shots.groups(self.bins.centers[tested])
         return {group: self._metrics(tested[mask]) for group, mask in groups.items()}
 
     def rows(self) -> pd.DataFrame:
         """One row per bin: its middle in metres, shot, training and tested pixels, and metrics."""
-        middle = self.bins.left_edges + self.bins.width / 2
+        middle = self.bins.centers
         columns = {
             "bin": np.arange(self.bins.num),
             "label": middle.round(6),

@@ -76,7 +76,7 @@ def legend_above(axes: Axes, handles: Sequence[Artist] | None = None) -> None:
 def bars(axes: Axes, training: TrainingLabels, density: np.ndarray | None, told: str = "") -> None:
     """Draw the training counts as bars in the colours of their shots, and the smoothed density."""
     shots, centres = training.shots, training.centres(training.shots.bins)
-    shot = shots.of(shots.bins.left_edges + shots.bins.width / 2)
+    shot = shots.of(shots.bins.centers)
     rules = {"many": f"> {_short(shots.many_above)}", "few": f"< {_short(shots.few_below)}"}
     for name in ("many", "medium", "few"):
         mine = (shot == name) & (shots.counts > 0)

@@ -45,7 +45,7 @@ HISTOGRAM = "depth_counts.png"
 
 def summary(shots: Shots, tested: np.ndarray) -> str:
     """Format the number of bins, training pixels and masked test pixels of each group of shots."""
-    of = shots.of(DEPTH_BINS.left_edges + DEPTH_BINS.width / 2)
+    of = shots.of(DEPTH_BINS.centers)
     of[:FIRST_BIN] = ""
     rules = {"many": f" (> {shots.many_above:,.0f})", "few": f" (< {shots.few_below:,.0f})"}
     rows = [["", *(HEADINGS[group] + rules.get(group, "") for group in GROUPS)]]
@@ -65,7 +65,7 @@ def histogram(file: Path, title: str, shots: Shots) -> None:
     """Draw the training pixels in each bin as a PNG, on a log scale, coloured by shot."""
     from matplotlib.figure import Figure  # slow to import
 
-    middles, width = DEPTH_BINS.left_edges + DEPTH_BINS.width / 2, DEPTH_BINS.width
+    middles, width = DEPTH_BINS.centers, DEPTH_BINS.width
     present, shot = shots.counts > 0, shots.of(middles)
     few, many = f"{shots.few_below:,.0f}", f"{shots.many_above:,.0f}"
     figure = Figure(figsize=(8, 4), layout="constrained")

@@ -87,7 +87,7 @@ def tell_labels(shots: Shots, labels: np.ndarray, splits: np.ndarray) -> None:
     bins = shots.bins
     print(f"Training rows by label, in {bins.num} bins of {bins.width:g}:", *histogram_lines(shots), sep="\n")
     print(summary(labels, splits, shots, "bins"))
-    few, edges = shots.of(bins.left_edges + bins.width / 2) == "few", [*bins.left_edges, bins.high]
+    few, edges = shots.of(bins.centers) == "few", [*bins.left_edges, bins.high]
     cuts = np.flatnonzero(np.diff(np.r_[False, few, False])).reshape(-1, 2)
     ranges = some(f"{edges[low]:g} to {edges[high]:g}" for low, high in cuts) or "none"
     own = f"{shots.counts[few].sum():,} of {shots.counts.sum():,} training rows"
