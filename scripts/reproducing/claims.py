@@ -97,13 +97,18 @@ def interval(table: Table, claim: Claim) -> tuple[float, float] | None:
 
 def differences(better: np.ndarray, than: np.ndarray) -> np.ndarray:
     """Return the difference of two rows in each resample; the seeds of each are drawn independently."""
-    rng = np.random.default_rng(0)
-    drawn = [rng.integers(0, row.shape[1], size=row.shape) for row in (better, than)]
     first, second = (
         np.take_along_axis(row, seeds, axis=1).mean(axis=1)
-        for row, seeds in zip((better, than), drawn, strict=True)
+        for row, seeds in zip((better, than), _seeds(better.shape, than.shape), strict=True)
     )
     return first - second
+
+
+@cache
+def _seeds(*shapes: tuple[int, int]) -> list[np.ndarray]:
+    """Draw which seeds are in each resample of each row, whose shapes are `(resamples, seeds)`."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, shape[1], size=shape) for shape in shapes]
 
 
 def resampled(rows: Sequence[tuple[list[np.ndarray], str]], resamples: int = RESAMPLES) -> list[np.ndarray]:
@@ -111,11 +116,15 @@ def resampled(rows: Sequence[tuple[list[np.ndarray], str]], resamples: int = RES
 
     The same test samples are drawn for all rows.
     """
-    draws = _draws(len(rows[0][0][0]), resamples)
-    stacked = np.concatenate([seed for row, _ in rows for seed in row], axis=1)
+    seeds = [seed for row, _ in rows for seed in row]
+    draws, weight = (
+        _draws(len(seeds[0]), resamples),
+        seeds[0][:, :1],
+    )  # all seeds have it as their first moment
+    stacked = np.concatenate([weight, *(seed[:, 1:] for seed in seeds)], axis=1)
     sums = np.concatenate([draws[i : i + CHUNK].astype(float) @ stacked for i in range(0, resamples, CHUNK)])
-    parts = np.split(sums, np.cumsum([seed.shape[1] for row, _ in rows for seed in row])[:-1], axis=1)
-    each = iter(parts)
+    parts = np.split(sums[:, 1:], np.cumsum([seed.shape[1] - 1 for seed in seeds])[:-1], axis=1)
+    each = (np.concatenate([sums[:, :1], part], axis=1) for part in parts)
     return [np.stack([MOMENTS[metric](next(each)) for _ in row], axis=1) for row, metric in rows]
 
 
@@ -123,8 +132,12 @@ def resampled(rows: Sequence[tuple[list[np.ndarray], str]], resamples: int = RES
 def _draws(n: int, resamples: int) -> np.ndarray:
     """Draw how often each of n samples is in each resample, uint8 `(resamples, n)`."""
     rng = np.random.default_rng(0)
-    drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(resamples)]
-    return np.stack(drawn).astype(np.uint8)
+    counts = np.empty((resamples, n), np.uint8)
+    for first in range(0, resamples, CHUNK):
+        own = counts[first : first + CHUNK]
+        drawn = rng.integers(0, n, own.shape) + n * np.arange(len(own))[:, None]
+        own[:] = np.bincount(drawn.ravel(), minlength=own.size).reshape(own.shape)
+    return counts
 
 
 def _moments_of_row(table: Table, row: str, claim: Claim) -> list[np.ndarray]:
