@@ -98,11 +98,16 @@ class Data:
     tied: Mapping[str, str] = field(
         default_factory=dict
     )  # digests of what weights depend on: {"vocabulary": …}
+    kept: Mapping[str, Any] = field(default_factory=dict)  # what `Task.load_tested` needs of the other splits
     standin: str | None = None  # what stands in for the real data, in words; None on real data
     name: str | None = None  # of a user's own data; None: the task's
     relevance: Relevance | None = None  # by training labels; None: by those of `train` as it is loaded
     target: tuple[float, float] | None = None  # (target_mean, target_scale), where the data say them
     extra: Any = None  # what only the task's own `build` reads (a vocabulary, word vectors)
+
+    def for_checkpoint(self) -> dict[str, Any]:
+        """Return what every checkpoint of a run on these data holds."""
+        return {"tied": dict(self.tied)} | ({"kept": dict(self.kept)} if self.kept else {})
 
 
 class Length(NamedTuple):
@@ -134,6 +139,9 @@ class Task:
     build: Callable[[Settings, Data], torch.nn.Module]  # the encoder; says its `feature_dim`
     run_name: Callable[[Settings, str], str]  # from the part of the name that the methods compose
     length: Callable[[Settings], Length]
+    load_tested: Callable[[Settings, Mapping[str, Any]], Data] | None = (
+        None  # for --evaluate, from what a checkpoint has `kept` (nothing: {}); None: as `load`
+    )
     files: Callable[[Settings], list[Path]] = (
         lambda settings: []
     )  # their bytes say what labels, names and texts are

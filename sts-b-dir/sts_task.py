@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from sts_model import PairEncoder
-from sts_text import SPLIT_FILES, Vocabulary, load_corpus, load_word_vectors
+from sts_text import SPLIT_FILES, Corpus, Vocabulary, load_corpus, load_tested_corpus, load_word_vectors
 
 from common.bins import Bins
 from common.cli import ROOT
@@ -67,7 +69,23 @@ def load(settings: Settings) -> Data:
     """Load both sentences of each pair as tokens of one vocabulary over all splits, as published."""
     own, folder = settings[TextFlags], settings[Running].data_dir
     assert folder is not None
-    corpus = load_corpus(folder, own.max_seq_len, own.max_word_v_size)
+    return as_data(settings, load_corpus(folder, own.max_seq_len, own.max_word_v_size))
+
+
+def load_tested(settings: Settings, kept: Mapping[str, Any]) -> Data:
+    """Load the data; where only the test split is there, its words and shots are those that the checkpoint kept."""
+    own, folder = settings[TextFlags], settings[Running].data_dir
+    assert folder is not None
+    absent = {name for name, file in SPLIT_FILES.items() if not (folder / file).is_file()}
+    if not kept or not absent or "test" in absent:
+        return load(settings)
+    return as_data(settings, load_tested_corpus(folder, own.max_seq_len, **kept))
+
+
+def as_data(settings: Settings, corpus: Corpus) -> Data:
+    """Return the splits of a corpus with bins, shots and words."""
+    own, folder = settings[TextFlags], settings[Running].data_dir
+    assert folder is not None
     log.info("Vocabulary: %s entries", f"{len(corpus.vocabulary):,}")
     standin = read_standin(folder)
     many, few = standin.many_above or MANY_ABOVE, standin.few_below or FEW_BELOW
@@ -80,6 +98,10 @@ def load(settings: Settings) -> Data:
         corpus.train, corpus.val, corpus.test, bins, shots,
         buckets=(own.bucket_start, own.bucket_num), standin=standin.note, extra=words,
         tied={"vocabulary": digest(word.encode() for word in corpus.vocabulary.words)},
+        kept={
+            "words": corpus.vocabulary.words,
+            "labels": {"train": torch.tensor(corpus.train.labels), "val": torch.tensor(corpus.val.labels)},
+        },
     )  # fmt: skip
 
 
@@ -142,6 +164,7 @@ TASK = Task(
     unit="pair",
     label_name="similarity score",
     load=load,
+    load_tested=load_tested,
     build=build,
     run_name=run_name,
     length=lambda settings: Length(settings[TextFlags].val_interval, settings[TextFlags].max_vals),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
@@ -26,7 +26,10 @@ _GET_DATA = (
     "python scripts/download.py sts-b and then python scripts/prepare.py sts-b make them, "
     "python scripts/make_standin.py sts-b --out DIR writes a stand-in, --data_dir says where they are"
 )
-_ALL_SPLITS = "the vocabulary is that of all three splits, so evaluating one split needs all of them; "
+_ALL_SPLITS = (
+    "the vocabulary is that of all three splits, and only a checkpoint of this project keeps it, so evaluating one "
+    "split needs all of them; "
+)
 _GET_VECTORS = (
     "python scripts/download.py glove gets it, --word_embs_file says where the file is, "
     "--glove 0 does without"
@@ -91,6 +94,22 @@ def load_corpus(folder: Path, max_tokens: int, max_words: int) -> Corpus:
     ids = {name: [list(map(vocabulary.encode, side)) for side in sides] for name, sides in tokens.items()}
     splits = {name: PairSplit(first, second, pairs[name].scores) for name, (first, second) in ids.items()}
     return Corpus(vocabulary, **splits)
+
+
+def load_tested_corpus(
+    folder: Path, max_tokens: int, words: list[str], labels: Mapping[str, torch.Tensor]
+) -> Corpus:
+    """The test split in `folder` by a checkpoint's words; of the others, "train" and "val", the labels are true."""
+    vocabulary, pairs = Vocabulary(words), read_pairs(folder / SPLIT_FILES["test"])
+    first, second = (
+        [vocabulary.encode(tokenize(sentence, max_tokens)) for sentence in side]
+        for side in (pairs.first, pairs.second)
+    )
+    others = {}
+    for name, scores in labels.items():
+        nothing = [[UNKNOWN]] * len(scores)
+        others[name] = PairSplit(nothing, nothing, scores.numpy())
+    return Corpus(vocabulary, test=PairSplit(first, second, pairs.scores), **others)
 
 
 def read_pairs(path: Path) -> Pairs:

@@ -78,8 +78,26 @@ def test_11_2_pairs_with_the_test_split_alone_are_told_what_the_vocabulary_needs
     capsys.readouterr()
     assert sts_corpus.call(sts_corpus.command(here, "--evaluate --eval_model c.pth.tar")) == 2
     error = last_line(capsys)
-    told = "train_new.tsv, dev_new.tsv not in this folder; the vocabulary is that of all three splits, "
-    assert told + "so evaluating one split needs all of them; python scripts/download.py sts-b" in error
+    told = "train_new.tsv, dev_new.tsv not in this folder; the vocabulary is that of all three splits, and only a "
+    told += "checkpoint of this project keeps it, so evaluating one split needs all of them; "
+    assert told + "python scripts/download.py sts-b" in error
+
+
+def test_11_2_pairs_with_the_test_split_alone_are_evaluated_by_the_checkpoints_words(tmp_path, capsys):
+    here = corpus(tmp_path / "here")
+    assert sts_corpus.call(sts_corpus.command(here, "--store_root", tmp_path / "runs")) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    tables = []
+    for names in ((), ("train_new.tsv", "dev_new.tsv")):
+        for name in names:
+            (here / name).unlink()
+        capsys.readouterr()
+        flags = f"--evaluate --eval_model {run}/ckpt.best.pth.tar --predictions {tmp_path}/of.csv"
+        assert sts_corpus.call(sts_corpus.command(here, flags)) == 0
+        tables.append((capsys.readouterr().out.partition("Test of")[2], (tmp_path / "of.csv").read_bytes()))
+    assert tables[0] == tables[1]
+    assert tables[0][1] == (run / "predictions.csv").read_bytes()
+    assert "MSE" in tables[0][0]
 
 
 # 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -205,7 +205,7 @@ def evaluate_only(task: Task, settings: Settings, methods: Sequence[Method], pat
     content, device = checkpoint.load(path), cli.pick_device(settings[Running].where)
     check_device(settings[Training], device)
     start_logging(None)
-    data = load(task, settings)
+    data = load(task, settings, content.get("kept", {}))
     regressor = build_regressor(task, settings, data, methods).to(device)
     for method in regressor:
         method.setup(regressor)
@@ -220,9 +220,10 @@ def evaluate_only(task: Task, settings: Settings, methods: Sequence[Method], pat
     return 0
 
 
-def load(task: Task, settings: Settings) -> Data:
-    """Load the data, and log a few lines on what they are."""
-    data = task.load(settings)
+def load(task: Task, settings: Settings, kept: Mapping[str, Any] | None = None) -> Data:
+    """Load the data, to be tested alone if a checkpoint's `kept` is given, and log a few lines on what they are."""
+    loads = task.load_tested if kept is not None else None
+    data = task.load(settings) if loads is None else loads(settings, kept or {})
     if data.relevance is None and data.train.labels is not None:
         data = replace(data, relevance=Relevance.of(data.train.labels))  # before a method changes them
     sizes = {"training": data.train, data.selected_on: data.val, "test": data.test}

@@ -228,7 +228,7 @@ class Run:
             "state_dict": checkpoint.renamed(self.regressor.state_dict(), key_map(self.task)),
             "optimizer": self.optimizer.state_dict(),
             "dataset": self.task.name,
-            "tied": dict(self.data.tied),
+            **self.data.for_checkpoint(),
             "state": asdict(self.state),
             "random": checkpoint.random_state(),
             **ranks.streams(self.regressor.stream),
