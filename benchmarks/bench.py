@@ -1,6 +1,6 @@
 """How fast everything is, as ratios of two works measured in turn on this machine.
 
-    python benchmarks/bench.py             # about ten minutes on two cores
+    python benchmarks/bench.py             # all; part a alone takes over ten minutes on two cores
     python benchmarks/bench.py --quick     # about two
     python benchmarks/bench.py --only d f
 

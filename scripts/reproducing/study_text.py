@@ -74,7 +74,7 @@ def _group(group: Group) -> Iterator[str]:
     left = "; ".join(f"{row} {reason}" for row, reason in group.missing.items())
     yield f"Left out of every comparison: {left}." if left else ""
     effects = list(group.effects())
-    for metric in group.metrics:
+    for metric in group.metrics if group.frames else ():
         yield markdown_table(_effect_lines(group, effects, metric), left=2)
     yield _also(group)
     yield _claims(group)
