@@ -97,7 +97,7 @@ def test_wired_as_proven(tmp_path, shape, more):
 def test_a_run_reports_what_the_head_predicts(tmp_path):
     path = toy.run(tmp_path, "--evidential")
     header = (path / "predictions.csv").read_text().splitlines()[0]
-    assert header == "label,prediction,shot,nig_nu,nig_alpha,nig_beta,std,nll,crps,pit"
+    assert header == "label,prediction,shot,unseen,nig_nu,nig_alpha,nig_beta,std,nll,crps,pit"
     table = toy.json.loads((path / "metrics.json").read_text())["shots"]["all"]
     assert math.isfinite(table["nll"])
     assert math.isfinite(table["ause"])

@@ -182,7 +182,7 @@ def test_a_run_reports_each_branch(tmp_path):
     path = toy.run(tmp_path, "--uvote")
     lines = (path / "predictions.csv").read_text().splitlines()
     header = lines[0].split(",")
-    assert header[3:] == [
+    assert header[4:] == [
         "branch",
         "mean_0",
         "log_scale_0",

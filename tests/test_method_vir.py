@@ -252,7 +252,7 @@ def test_the_last_convolution_keeps_its_weights_as_the_mean_half():
 def test_a_run_on_a_resnet_reports_what_the_head_predicts(tmp_path):
     path = toy.run(tmp_path, "--vir --lds", task=IMAGES, max_vals=2)
     header = (path / "predictions.csv").read_text().splitlines()[0]
-    assert header == "label,prediction,shot,nig_nu,nig_alpha,nig_beta,std,nll,crps,pit"
+    assert header == "label,prediction,shot,unseen,nig_nu,nig_alpha,nig_beta,std,nll,crps,pit"
     assert toy.json.loads((path / "metrics.json").read_text())["shots"]["all"]["nll"] is not None
     assert toy.command.run(IMAGES, toy.settings_of(tmp_path, "--vir --lds --evaluate", task=IMAGES)) == 0
 

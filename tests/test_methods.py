@@ -253,7 +253,7 @@ GAUSSIAN = {
 def test_a_method_brings_a_head_and_its_predictions_are_columns(brings):
     path = brings(**GAUSSIAN)
     lines = (path / "predictions.csv").read_text().splitlines()
-    assert lines[0] == "label,prediction,shot,log_scale,std,nll,crps,pit"
+    assert lines[0] == "label,prediction,shot,unseen,log_scale,std,nll,crps,pit"
     assert len(lines) == 21
     table = toy.json.loads((path / "metrics.json").read_text())["shots"]["all"]
     assert {"mae", "mse", *WHERE_KNOWN} <= table.keys()

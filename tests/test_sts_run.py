@@ -22,6 +22,7 @@ from torch import nn
 
 from common.bins import Bins
 from common.fds import FDS
+from common.metrics import UNSEEN
 from common.training import checkpoint, engine
 from common.training import command as commands
 from common.training.rundir import RunDir
@@ -115,7 +116,7 @@ def test_metrics_json_is_the_contract(trained):
     assert result["checkpoint"] == str(path / "ckpt.best.pth.tar")
     assert result["epoch"] == torch.load(path / "ckpt.best.pth.tar")["epoch"]
     assert "made up for a test" in result["standin"]
-    assert set(result["shots"]) - {"zero"} == set(SHOTS)
+    assert set(result["shots"]) - {"zero", *UNSEEN} == set(SHOTS)
     assert all(set(row) == {"n", *METRICS} for row in result["shots"].values())
     assert sum(result["shots"][shot]["n"] for shot in SHOTS[1:]) == result["shots"]["all"]["n"] == 40
 
@@ -137,7 +138,7 @@ def test_an_empty_shot_has_null_metrics_and_prints_a_dash(corpus, tmp_path, caps
 def test_predictions_reproduce_the_metrics(trained):
     path = trained("lds_fds")
     rows, shots = pd.read_csv(path / "predictions.csv"), read(path / "metrics.json")["shots"]
-    assert list(rows.columns) == ["label", "prediction", "shot", "row"]
+    assert list(rows.columns) == ["label", "prediction", "shot", "unseen", "row"]
     assert len(rows) == 40
     for shot in SHOTS:
         mine = rows if shot == "all" else rows[rows["shot"] == shot]

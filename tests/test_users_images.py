@@ -324,7 +324,7 @@ def test_11_15_a_pipe_among_the_images_is_one_line(faces, tmp_path, capsys, cach
 
 def test_11_6_predictions_name_the_image(faces, trained):
     table = pd.read_csv(trained[2])
-    assert list(table.columns) == ["label", "prediction", "shot", "path"]
+    assert list(table.columns) == ["label", "prediction", "shot", "unseen", "path"]
     rows = rows_of(faces, "test")
     assert list(table["path"]) == [row["path"] for row in rows]
     np.testing.assert_array_equal(table["label"], [float(row["age"]) for row in rows])
@@ -358,7 +358,7 @@ def test_11_6_predictions_name_the_row_of_the_tsv(tmp_path, capsys):
     command = sts_corpus.command(data)
     assert sts_corpus.call(command) == 0
     table = pd.read_csv(sts_corpus.run_dir(command) / "predictions.csv")
-    assert list(table.columns) == ["label", "prediction", "shot", "row"]
+    assert list(table.columns) == ["label", "prediction", "shot", "unseen", "row"]
     lines = (data / "test_new.tsv").read_text().splitlines()
     np.testing.assert_allclose(table["label"], [float(lines[row].split("\t")[9]) for row in table["row"]])
     assert len(table) == len(lines) - 1

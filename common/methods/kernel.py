@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from typing import TYPE_CHECKING
 
 from common.errors import UserError
 from common.lds import KERNELS, PUBLISHED_KERNELS, SIGMA_KERNELS
-from common.task import Data
+
+if TYPE_CHECKING:
+    from common.task import Data
 
 KERNEL_HELP = (
     f"{', '.join(PUBLISHED_KERNELS)} as published, or a window of scipy.signal.windows: "
