@@ -25,6 +25,8 @@ from common.training.checkpoint import renamed
 from common.training.command import kinds_of, run_name, settings_of
 from common.training.regressor import Regressor, build_regressor
 
+pytestmark = pytest.mark.slow
+
 TASK = load_task("agedb")
 
 

@@ -15,6 +15,8 @@ from reproducing.recipes import Claim, Table
 from common.errors import UserError
 from common.metrics import METRICS
 
+pytestmark = pytest.mark.slow
+
 ROWS = {"A": {"flags": "--a", "paper": "INV + LDS"}, "B": {"flags": "", "paper": "INV"}}
 SAMPLES = {"many": 60, "medium": 25, "few": 9}
 SHOTS = np.repeat(list(SAMPLES), list(SAMPLES.values()))

@@ -12,6 +12,8 @@ from common.task import load_task, task_names
 from common.training.command import run_name, settings_of
 from common.training.rundir import RunDir
 
+pytestmark = pytest.mark.slow
+
 # For each data set, flags of every kind: switches, choices, numbers, lists, texts, paths.
 FLAGS = {
     "agedb": "--lds --fds --fds_variant released --epoch 3 --schedule 1 2 --loss huber --huber_beta 2 --store_name a",

@@ -23,6 +23,8 @@ from common.errors import UserError
 from common.methods.reweight import dense_weights
 from common.task import Draw
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 FULL = Sizes.of(228)
 

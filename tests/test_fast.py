@@ -29,6 +29,8 @@ from common.training.compute import bf16_obstacle, check_device, precision, set_
 from common.training.optimizer import load_state
 from common.training.regressor import Regressor
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -17,6 +17,8 @@ from common.images import cache as image_cache
 from common.images.cache import cached_images
 from common.images.decode import BadImage, decode
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 
 

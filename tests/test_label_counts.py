@@ -15,6 +15,8 @@ from common.metrics import Shots
 from common.task import load_task
 from common.training.command import settings_of
 
+pytestmark = pytest.mark.slow
+
 
 def loaded(dataset, folder, *flags):
     """What training loads, and what is read for a picture, under the same flags."""

@@ -8,6 +8,8 @@ import toy
 from reproducing.recipes import read_tables
 from wired import prepared
 
+pytestmark = pytest.mark.slow
+
 FACES = {"agedb-dir": "vectors", "imdb-wiki-dir": "vectors", "utkface-dir": "vectors"}
 SHAPES = {**FACES, "tabular-dir": "vectors", "sts-b-dir": "pairs", "nyud2-dir": "maps"}
 TRAINING = {"--epoch", "--lr", "--schedule", "--max_vals"}  # of a longer or second stage, no use on toy data

@@ -17,6 +17,8 @@ from reproducing.recipes import read_tables
 from common import cli
 from common.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 VOID = {"meta", "link", "input", "br"}
 

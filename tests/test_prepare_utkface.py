@@ -15,6 +15,8 @@ from tiny_faces import call, command, read_csv, run_dir
 
 from common.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 DATE = "2017010911{:07d}"
 
 

@@ -10,6 +10,8 @@ from reproducing.recipes import find_table, read_tables
 
 from common import cli
 
+pytestmark = pytest.mark.slow
+
 ROOT = cli.ROOT
 READMES = [path for path in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md")] if path.parent.name[0] != "."]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -23,6 +23,8 @@ from common.settings import Training
 from common.task import load_task
 from common.training.command import run_name, settings_of
 
+pytestmark = pytest.mark.slow
+
 ROOT = cli.ROOT
 TABLES = read_tables()
 CELLS = [cell for table in TABLES.values() for cell in table.cells((7,))]

@@ -10,6 +10,8 @@ from recording.combinations import COMBINATIONS
 from recording.compare import differences
 from recording.record import COMMITTED, digest_of_state, machine, record, write_data
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-5
 OTHER_CPU = 1e-2  # rounding differs from the first step on, and training amplifies it (0.004 was seen)
 
@@ -42,12 +44,7 @@ def first_check(run):
     }
 
 
-QUICK = ("agedb/vanilla", "agedb/lds_fds", "sts-b/vanilla", "sts-b/lds_fds")  # which make test-fast runs too
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in COMBINATIONS]
-)
+@pytest.mark.parametrize("name", COMBINATIONS)
 def test_a_combination_gives_what_was_recorded(name, recorded, committed):
     like, run = COMBINATIONS[name].like, recorded(name)
     if like is not None:

@@ -12,6 +12,8 @@ from sts_model import PairEncoder
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = {
     "one token": [1],
     "one sentence": [7],

@@ -14,6 +14,8 @@ from reproducing.study_text import bins_of, claims_csv, effects_csv, errors, mar
 from common import cli
 from common.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):

@@ -28,6 +28,8 @@ from common.method import methods_of
 from common.task import load_task
 from common.training import checkpoint, command
 
+pytestmark = pytest.mark.slow
+
 PROG = "tabular-dir/train.py"
 TASK = load_task("tabular")
 SHORT = ["--device", "cpu", "--val_interval", "4", "--max_vals", "2", "--width", "8", "--batch_size", "32"]

@@ -22,6 +22,8 @@ from common.methods.smoothing import MAX_VALUES
 from common.task import load_task
 from common.training.command import settings_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):

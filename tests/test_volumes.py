@@ -21,6 +21,8 @@ from common.method import all_methods
 from common.task import Draw, load_task
 from common.training import checkpoint, command
 
+pytestmark = pytest.mark.slow
+
 SIZE = (8, 8, 8, 2)
 FLAGS = "--shape 8 8 8 --channels 4 8 4 --bins 4 --epoch 2 --batch_size 8 --device cpu --shots share"
 
