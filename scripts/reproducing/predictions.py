@@ -122,7 +122,7 @@ def parse_file(file: Path) -> dict[str, list[str]]:
         ) from error
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)  # about as many as there are tables, which are read in turn more than once
 def _parsed(file: Path, _time: int, _size: int) -> dict[str, list[str]]:
     return parse(gzip.decompress(file.read_bytes()).decode())
 
