@@ -186,6 +186,4 @@ def test_this_repository_is_verified_without_torch_in_a_minute():
     )
     assert ended.returncode == 0, ended.stdout
     assert ended.stdout.splitlines()[-1] == "TORCH False"
-    assert (
-        time.monotonic() - began[1] < 120
-    )  # it shares the cores with other tests; alone it takes less than a minute
+    assert time.monotonic() - began[1] < 60
