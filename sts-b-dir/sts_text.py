@@ -86,10 +86,7 @@ def load_corpus(folder: Path, max_tokens: int, max_words: int) -> Corpus:
         why = "" if len(missing) == len(SPLIT_FILES) else _ALL_SPLITS
         raise UserError(f"{folder.resolve()}: {', '.join(missing)} {what}; {why}{_GET_DATA}")
     pairs = {name: read_pairs(folder / file) for name, file in SPLIT_FILES.items()}
-    tokens = {
-        name: [[tokenize(sentence, max_tokens) for sentence in side] for side in (split.first, split.second)]
-        for name, split in pairs.items()
-    }
+    tokens = {name: tokens_of(split, max_tokens) for name, split in pairs.items()}
     vocabulary = build_vocabulary(chain.from_iterable(chain.from_iterable(tokens.values())), max_words)
     ids = {name: [list(map(vocabulary.encode, side)) for side in sides] for name, sides in tokens.items()}
     splits = {name: PairSplit(first, second, pairs[name].scores) for name, (first, second) in ids.items()}
@@ -101,10 +98,7 @@ def load_tested_corpus(
 ) -> Corpus:
     """The test split in `folder` by a checkpoint's words; of the others, "train" and "val", the labels are true."""
     vocabulary, pairs = Vocabulary(words), read_pairs(folder / SPLIT_FILES["test"])
-    first, second = (
-        [vocabulary.encode(tokenize(sentence, max_tokens)) for sentence in side]
-        for side in (pairs.first, pairs.second)
-    )
+    first, second = (list(map(vocabulary.encode, side)) for side in tokens_of(pairs, max_tokens))
     others = {}
     for name, scores in labels.items():
         nothing = [[UNKNOWN]] * len(scores)
@@ -165,6 +159,11 @@ def tokenize(sentence: str, max_tokens: int = 40) -> list[str]:
     """The first `max_tokens` tokens of NLTK's `word_tokenize`; none only if the sentence is blank."""
     splitter, words = _tokenizers()
     return [token for part in splitter.tokenize(sentence) for token in words.tokenize(part)][:max_tokens]
+
+
+def tokens_of(pairs: Pairs, max_tokens: int) -> list[list[list[str]]]:
+    """The tokens of the first and of the second sentence of each pair."""
+    return [[tokenize(sentence, max_tokens) for sentence in side] for side in (pairs.first, pairs.second)]
 
 
 def build_vocabulary(sentences: Iterable[list[str]], max_size: int = 30000) -> Vocabulary:
