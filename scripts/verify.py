@@ -17,19 +17,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `comm
 import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
 
 # isort: split
+import numpy as np
 from reproducing.predictions import OF_TEXT, digest_of, of_shot, parse_file
 from reproducing.recipes import Cell, Table, read_tables
 from reproducing.results import prediction_texts, read_predictions, read_result, recorded_cells
 
 from common import cli
+from common.bins import Bins
 from common.errors import RunFailed, UserError
 from common.metrics import METRICS
+from common.relevance import Relevance
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TOLERANCE = 1e-6  # relative: earlier results were summed in float32
-OF_TRAINING = ("bmae", "bmse", "sera")  # metrics that need more than predictions: bins, relevance
 
 
 def problems(notes: list[str]) -> Iterator[str]:
@@ -64,13 +66,35 @@ def _cell(table: Table, cell: Cell, notes: list[str]) -> Iterator[str]:
         return
     if result.get("predictions") != digest_of(texts):
         yield f"{name}: its predictions are not those of the run (digest {digest_of(texts)}); restore them"
-    if absent := [m for m in table.metrics if m in OF_TRAINING and m in result["shots"]["all"]]:
-        notes.append(f"{name}: {', '.join(absent)} not recomputed, as training labels are needed")
-    yield from (f"{name}: {text}" for text in _numbers(result["shots"], frame))
+    yield from (f"{name}: {text}" for text in differences(result, frame))
+
+
+def differences(result: Mapping[str, Any], frame: pd.DataFrame) -> Iterator[str]:
+    """Yield the metrics of a result that its predictions, a row per sample or depth bin, do not give."""
+    try:
+        columns = of_training(result, frame)
+    except (TypeError, ValueError) as error:
+        yield f"its bins or relevance are broken ({error}); restore them"
+        return
+    yield from _numbers(result["shots"], frame.assign(**columns))
+
+
+def of_training(result: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the bin and relevance of each label, as far as the result says how they follow from it.
+
+    Raises TypeError or ValueError where what it says is none.
+    """
+    columns: dict[str, np.ndarray] = {}
+    if "bins" in result:
+        columns["bin"] = Bins(**result["bins"]).index(frame["label"].to_numpy(np.float32))
+    if "relevance" in result:
+        columns["relevance"] = Relevance(**result["relevance"])(frame["label"].to_numpy(np.float32))
+    return columns
 
 
 def _numbers(shots: Mapping[str, Mapping[str, Any]], frame: pd.DataFrame) -> Iterator[str]:
     """Yield the metrics of a result that its predictions do not give."""
+    lacking: dict[str, None] = {}
     for shot, group in shots.items():
         chosen = of_shot(frame, shot)
         if chosen is None:
@@ -79,17 +103,20 @@ def _numbers(shots: Mapping[str, Mapping[str, Any]], frame: pd.DataFrame) -> Ite
         if n != group["n"]:
             yield f"n, {shot}: {group['n']} is recorded, predictions have {n}"
         for metric, value in group.items():
-            if metric == "n" or metric in OF_TRAINING or value is None:
+            if metric == "n" or value is None:
+                continue
+            if {"bin", "relevance"} & set(METRICS[metric].needs) - set(chosen):
+                lacking[metric] = None
                 continue
             found = _recomputed(metric, chosen)
             if not any(abs(x - value) <= TOLERANCE * max(abs(value), 1e-6) for x in found):
                 yield f"{metric}, {shot}: {value} is recorded, predictions give {', '.join(map(str, found))}"
+    if lacking:
+        yield f"{', '.join(lacking)}: the result does not say which bins or relevance; run it again"
 
 
 def _recomputed(metric: str, frame: pd.DataFrame) -> list[float]:
     """Return the metric of these samples or bins; GM both ways that exact hits may be taken."""
-    import numpy as np
-
     if "n" in frame:
         kept = frame[frame["n"] > 0]
         mean = float(np.average(kept["mse" if metric == "rmse" else metric], weights=kept["n"]))

@@ -4,8 +4,10 @@ import json
 
 import evaluate
 import numpy as np
+import pandas as pd
 import pytest
 import toy
+import verify
 from tiny_faces import call as train
 from tiny_faces import command, run_dir, write_faces
 
@@ -34,6 +36,14 @@ def own(tmp_path):
 ALIKE = ["--many_above", 2, "--few_below", 2]
 
 
+def follows_from_its_predictions(path):
+    """Return the content of a run's `metrics.json`, every number of which `verify.py` can recompute."""
+    told = json.loads((path / "metrics.json").read_text())
+    frame = pd.read_csv(path / "predictions.csv", keep_default_na=False)  # as verify.py, "" is a text
+    assert not list(verify.differences(told, frame))
+    return told
+
+
 @pytest.mark.parametrize("flags", ["--evidential", "--uvote", ""])
 def test_a_runs_own_predictions_give_its_metrics(tmp_path, flags):
     path = toy.run(tmp_path, flags)
@@ -53,6 +63,7 @@ def test_a_runs_own_predictions_give_its_metrics(tmp_path, flags):
         assert {name: ours[shot][name] for name in row} == row  # to the last digit
     assert ("crps" in theirs["all"]) == bool(flags)
     assert theirs["all"]["sera"] > 0
+    assert "relevance" in follows_from_its_predictions(path)
 
 
 @pytest.mark.slow
@@ -64,6 +75,7 @@ def test_so_do_those_of_a_run_on_ages(tmp_path, monkeypatch):
     out = ["--metrics_json", "m.json"]
     assert call(file, "--train-labels", labels, "--many_above", 3, "--few_below", 2, *out) == 0
     assert shots_of(tmp_path / "m.json") == shots_of(run_dir(argv) / "metrics.json")
+    assert {"bins", "relevance"} <= follows_from_its_predictions(run_dir(argv)).keys()
 
 
 def test_the_table_has_what_is_asked_for(own, capsys):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from reproducing import results
 from reproducing.predictions import parse_file, write_cells
 
 from common import cli
+from common.bins import Bins
+from common.metrics import METRICS
+from common.relevance import Relevance
 
 pytestmark = pytest.mark.slow
 
@@ -162,6 +166,51 @@ def test_earlier_results_that_do_not_tell_the_zero_shot_labels_stay_verified(tab
     told["shots"]["zero"] = told["shots"]["few"]
     path.write_text(json.dumps(told))
     assert call(capsys) == (0, MESSAGE)
+
+
+@pytest.fixture
+def of_training(table):
+    """A result with metrics of bins and of relevance, as a run writes it."""
+    cell = table.cell("INV", 0)
+    bins, relevance = Bins.integers(20, 59), Relevance(22, 40, 58)
+    frame = results.read_predictions(cell)
+    columns = {name: frame[name].to_numpy(np.float32).astype(float) for name in ("label", "prediction")}
+    columns |= {"bin": bins.index(columns["label"]), "relevance": relevance(columns["label"])}
+    told = json.loads(cell.result.read_text()) | {"bins": asdict(bins), "relevance": asdict(relevance)}
+    for name in ("bmae", "bmse", "sera"):
+        told["shots"]["all"][name] = METRICS[name].compute(columns)
+    cell.result.write_text(json.dumps(told))
+    assert tables.main([]) == study.main([]) == 0
+    return cell.result
+
+
+@pytest.mark.parametrize("metric", ["bmae", "bmse", "sera"])
+def test_metrics_of_bins_and_relevance_are_recomputed(of_training, capsys, metric):
+    assert call(capsys) == (0, MESSAGE)
+    told = json.loads(of_training.read_text())
+    told["shots"]["all"][metric] *= 1.001
+    of_training.write_text(json.dumps(told))
+    code, out = call(capsys)
+    assert code == 1 and f"t-small, INV, seed 0: {metric}, all: " in out
+
+
+@pytest.mark.parametrize(
+    ("change_of", "message"),
+    [
+        (lambda told: told["bins"].update(num=20), "bmae, all: "),
+        (lambda told: told["relevance"].update(high=50), "sera, all: "),
+        (lambda told: told.update(bins={"low": 2, "high": 1, "num": 3}), "its bins or relevance are broken"),
+        (lambda told: told["relevance"].pop("low"), "its bins or relevance are broken"),
+        (lambda told: told.pop("bins"), "bmae, bmse: the result does not say which bins or relevance"),
+    ],
+    ids=["bins", "relevance", "no bins", "half a relevance", "none"],
+)
+def test_other_bins_or_another_relevance_is_noticed(of_training, capsys, change_of, message):
+    told = json.loads(of_training.read_text())
+    change_of(told)
+    of_training.write_text(json.dumps(told))
+    code, out = call(capsys)
+    assert code == 1 and f"t-small, INV, seed 0: {message}" in out
 
 
 def test_files_that_are_cut_short_are_named(table, capsys):

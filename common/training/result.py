@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from common.files import write_json
@@ -22,7 +23,8 @@ def as_result(
     """Return the content of `metrics.json`.
 
     `standin` is there only where data stood in, `selected_on` only where it was the test set, `shots_by` only
-    where the thresholds of the shots follow from the data.
+    where the thresholds of the shots follow from the data. `bins` and `relevance` say what bMAE, bMSE and SERA take
+    from the training labels, so that these follow from `predictions.csv` alone.
     """
     result: dict[str, Any] = {
         "dataset": task.name, "split": "test", "checkpoint": str(checkpoint), "epoch": epoch,
@@ -33,6 +35,11 @@ def as_result(
         result["selected_on"] = "test"
     if data.shots.rule:
         result["shots_by"] = data.shots.rule
+    needs = {column for name in table.get("all", ()) if name in METRICS for column in METRICS[name].needs}
+    if "bin" in needs:
+        result["bins"] = asdict(data.bins)
+    if "relevance" in needs and data.relevance is not None:
+        result["relevance"] = asdict(data.relevance)
     return result | {"shots": dict(table)}
 
 
