@@ -52,7 +52,7 @@ tables: .venv/ready
 verify: .venv/ready
 	$(BIN)/python scripts/verify.py
 
-# Ratios of what is fast to the plain way, in results/bench.json; FLAGS=--quick for a short look.
+# Ratios of what is fast to the plain way; FLAGS=--quick for a short look, FLAGS='--out results/bench.json' to record them.
 bench: .venv/ready
 	$(BIN)/python benchmarks/bench.py $(FLAGS)
 

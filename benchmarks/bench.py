@@ -1,12 +1,12 @@
 """How fast everything is, as ratios of two works measured in turn on this machine.
 
-    python benchmarks/bench.py             # all; part a alone takes over ten minutes on two cores
-    python benchmarks/bench.py --quick     # about two
+    python benchmarks/bench.py             # all: 16 minutes on two cores with bf16
+    python benchmarks/bench.py --quick     # about two minutes
     python benchmarks/bench.py --only d f
+    python benchmarks/bench.py --out results/bench.json && python scripts/tables.py    # into README.md
 
 The parts: an AgeDB epoch (a), STS-B's steps (b), a NYUD2 epoch and its evaluation (c), FDS beside loops over labels
 (d), cost as work grows (e), start-up and memory (f), a GPU if there is one (g), two processes beside one (h).
-Writes results/bench.json.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=sorted(PARTS), help="some of the parts, a to h")
     parser.add_argument("--images", type=number(int, 1), help="of an AgeDB epoch")
     parser.add_argument("--threads", type=number(int, 1), default=torch.get_num_threads(), help="of torch")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench.json", help="file to write")
+    parser.add_argument("--out", type=Path, help="file to write; README.md shows results/bench.json")
     parser.add_argument(
         "--peak", type=number(int, 1), help="only evaluate so many depth maps: print the peak"
     )
@@ -98,8 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "minutes": round((time.monotonic() - began) / 60, 1),
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    write_json(args.out, content)
-    print(f"{args.out}: written")
+    if args.out is not None:
+        write_json(args.out, content)
+        print(f"{args.out}: written")
     return 0
 
 

@@ -3,8 +3,9 @@
     python scripts/tables.py            results/NAME.md, .csv and .tex, and each README that has markers
     python scripts/tables.py --check    exit with 1 if one differs from the results (the tests run this)
 
-A marker is `<!-- table NAME -->` … `<!-- end -->`, with NAME from data/recipes.toml. Nothing here knows a
-number: ours come from results/NAME/, the paper's from data/published.csv.
+A marker is `<!-- table NAME -->` … `<!-- end -->`, with NAME from data/recipes.toml, or `<!-- bench a b -->` with
+parts of `make bench`. Nothing here knows a number: ours come from results/NAME/ and results/bench.json, the paper's
+from data/published.csv.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `comm
 import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
 
 # isort: split
+from reproducing import speed
 from reproducing.recipes import read_tables
 from reproducing.results import fold, recorded_cells
 from reproducing.table_text import as_csv, latex, markdown
@@ -31,7 +33,7 @@ FORMATS = {".md": markdown, ".csv": as_csv, ".tex": latex}
 
 
 def updated(text: str) -> str:
-    """Return a README's text with every marked table updated."""
+    """Return a README's text with every marked table, and every marked part of `make bench`, updated."""
     tables = read_tables()
 
     def replace(found: re.Match) -> str:
@@ -39,7 +41,7 @@ def updated(text: str) -> str:
             raise UserError(f"marker `table {found.group(2)}`: there is no such table in data/recipes.toml")
         return found.group(1) + markdown(tables[found.group(2)]) + found.group(3)
 
-    return MARKED.sub(replace, text)
+    return speed.updated(MARKED.sub(replace, text))
 
 
 def readmes() -> list[Path]:

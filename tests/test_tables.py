@@ -429,3 +429,40 @@ def test_a_table_tells_interpolated_from_extrapolated_labels(tmp_path, monkeypat
         4,
         4,
     ]
+
+
+MEASURED = {
+    "machine": "A processor", "gpu": "no GPU", "quick": False, "minutes": 2.4,
+    "rows": [
+        {"part": "a", "what": "Epoch, fp32, online: x published way", "ratio": 2.506},
+        {"part": "a", "what": "Epoch, bf16, online: x published way", "ratio": 6.1},
+        {"part": "d", "what": "FDS smooth", "ratio": 1.2},
+        {"part": "e", "what": "growth", "ratio": 1},
+    ],
+}  # fmt: skip
+
+
+def test_ratios_of_the_benchmarks_go_between_their_markers(repository):
+    (repository / "results").mkdir(exist_ok=True)
+    (repository / "results" / "bench.json").write_text(json.dumps(MEASURED))
+    written = tables.updated("A\n<!-- bench a d -->\nold\n<!-- end -->\nB\n")
+    assert written.splitlines() == [
+        "A",
+        "<!-- bench a d -->",
+        "| A processor; no GPU; 2 minutes | fp32 | bf16 |",
+        "| ------------------------------ | ---: | ---: |",
+        "| Epoch, online: x published way | 2.51 | 6.10 |",
+        "| FDS smooth                     | 1.20 |    – |",
+        "<!-- end -->",
+        "B",
+    ]
+    assert tables.updated(written) == written
+
+
+@pytest.mark.parametrize("content", [None, MEASURED | {"quick": True}], ids=["none", "a short look"])
+def test_ratios_that_no_whole_benchmark_printed_are_refused(repository, content):
+    (repository / "results").mkdir(exist_ok=True)
+    if content:
+        (repository / "results" / "bench.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"results/bench\.json: is no whole measurement; run make bench"):
+        tables.updated("<!-- bench a -->\n<!-- end -->\n")
