@@ -3,9 +3,9 @@
     python scripts/tables.py            results/NAME.md, .csv and .tex, and each README that has markers
     python scripts/tables.py --check    exit with 1 if one differs from the results (the tests run this)
 
-A marker is `<!-- table NAME -->` … `<!-- end -->`, with NAME from data/recipes.toml, or `<!-- bench a b -->` with
-parts of `make bench`. Nothing here knows a number: ours come from results/NAME/ and results/bench.json, the paper's
-from data/published.csv.
+A marker is `<!-- table NAME -->` … `<!-- end -->`, with NAME from data/recipes.toml and perhaps one of its metrics, or
+`<!-- bench a b -->` with parts of `make bench`. Nothing here knows a number: ours come from results/NAME/ and
+results/bench.json, the paper's from data/published.csv.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from common import cli
 from common.errors import RunFailed, UserError
 from common.files import write_atomically
 
-MARKED = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table (\S+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 FORMATS = {".md": markdown, ".csv": as_csv, ".tex": latex}
 
 
@@ -37,9 +37,14 @@ def updated(text: str) -> str:
     tables = read_tables()
 
     def replace(found: re.Match) -> str:
-        if found.group(2) not in tables:
-            raise UserError(f"marker `table {found.group(2)}`: there is no such table in data/recipes.toml")
-        return found.group(1) + markdown(tables[found.group(2)]) + found.group(3)
+        start, name, metric, end = found.groups()
+        if name not in tables:
+            raise UserError(f"marker `table {name}`: there is no such table in data/recipes.toml")
+        if metric not in (None, *tables[name].metrics):
+            raise UserError(
+                f"marker `table {name} {metric}`: its metrics are {', '.join(tables[name].metrics)}"
+            )
+        return start + markdown(tables[name], metric) + end
 
     return speed.updated(MARKED.sub(replace, text))
 

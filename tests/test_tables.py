@@ -382,6 +382,19 @@ def test_an_unknown_marker_is_named(repository, capsys):
     assert "marker `table sts`" in error and "data/recipes.toml" in error
 
 
+def test_a_marker_may_name_one_metric_of_a_table(tmp_path, monkeypatch):
+    write_recorded(tmp_path, monkeypatch)
+    whole = tables.updated("<!-- table t-small -->\n<!-- end -->\n")
+    text = tables.updated("<!-- table t-small mae -->\n<!-- end -->\n")
+    for word in ("| MAE ↓ ", "| Vanilla", "Test samples: "):
+        assert word in text and word in whole
+    for word in ("| GM ↓ ", "claim", "$ python"):
+        assert word not in text and word in whole
+    assert tables.updated(text) == text
+    with pytest.raises(UserError, match=r"marker `table t-small mse`: its metrics are mae, gm"):
+        tables.updated("<!-- table t-small mse -->\n<!-- end -->\n")
+
+
 def test_two_tables_of_a_readme_do_not_run_into_each_other(repository):
     block = "<!-- table t-x -->\n<!-- end -->\n"
     (repository / "README.md").write_text(f"{block}between\n{block}")

@@ -110,13 +110,13 @@ def has_paper(found: Iterable[Number]) -> bool:
 # Markdown
 
 
-def markdown(table: Table) -> str:
-    """Format the whole table as Markdown, with the verdicts on its claims and its commands."""
+def markdown(table: Table, only: str | None = None) -> str:
+    """Format the whole table as Markdown, with the verdicts on its claims and its commands; or one metric alone."""
     rows = rows_of(table)
     found = numbers(table, rows)
     parts = [caption(table, rows), *notes(table, found, rows)]
-    parts += [metric_lines(table, found, metric) for metric in table.metrics]
-    parts += [verdict_lines(table), commands(table, rows)]
+    parts += [metric_lines(table, found, metric) for metric in table.metrics if only in (None, metric)]
+    parts += [verdict_lines(table), commands(table, rows)] if only is None else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
