@@ -113,7 +113,8 @@ def test_a_method_is_one_file_and_one_row(tmp_path):
     root = copy_of_the_repository(tmp_path)
     before = (root / "data" / "recipes.toml").read_text("utf-8").splitlines()
     told, files = play(METHOD, root)
-    assert files == ["common/methods/flat_norms.py", "data/recipes.toml"]
+    assert files == ["common/methods/flat_norms.py", "data/recipes.toml", "parts.py"]
+    assert "python parts.py" in told  # and it ran
     after = (root / "data" / "recipes.toml").read_text("utf-8").splitlines()
     assert len(after) == len(before) + 1
     assert [line for line in after if line not in before] == [blocks(METHOD)[3][2].splitlines()[1]]
