@@ -1,11 +1,14 @@
 """The study: differences, Holm's levels, claims, ranks and the ensemble, on small recorded results."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import study as command
+from conftest import ROOT
 from recorded import NAME, UNSEEN, record, write_recorded
+from reporting.page import page
 from reproducing.effects import holm, p_value
 from reproducing.recipes import read_tables
 from reproducing.study import ENSEMBLE, RESAMPLES, groups, ranks
@@ -102,6 +105,30 @@ shots = ["all"]
     carried = {x.claim.better: x.carried for x in pooled.judged()}
     assert carried["INV"] and not carried["Vanilla, longer"]  # study-t is t, which the claim names
     assert of(pooled, "Vanilla, longer").base == "Vanilla"
+
+
+def test_a_table_apart_takes_no_part_in_the_study_but_stands_on_the_page(tmp_path, monkeypatch):
+    more = """
+[t-fast]
+protocol = "apart"
+like = "t"
+about = "what is fast"
+seeds = [0, 1]
+rows = "s"
+[rows.s]
+"INV" = { of = "t", flags = "--reweight inverse" }
+"INV (fast)" = { base = "INV", flags = "--reweight inverse --fast" }
+"""
+    table = write_recorded(tmp_path, monkeypatch, more)
+    labels = np.random.default_rng(0).integers(20, 60, 60).astype(np.float32)
+    for seed in (0, 1):
+        record(read_tables()["t-fast-small"].cell("INV (fast)", seed), labels, labels + 1)
+    assert [group.name for group in groups()] == [table.name]
+    assert "INV (fast)" not in markdown(groups())
+    shutil.copy(ROOT / "data" / "histograms.json", tmp_path / "data")  # for the page's charts
+    (fast,) = groups(apart=True)
+    assert of(fast, "INV (fast)").base == "INV"
+    assert "INV (fast)" in page()
 
 
 def test_a_row_that_lacks_a_seed_is_left_out_and_named(table):

@@ -20,12 +20,13 @@ PROTOCOLS = {
     "": "as the paper of 2021",
     "one": "one for all rows",
     "own": "each row its authors' own: rows do not compare",
+    "apart": "outside of the study: settings and speed",
 }
 
 
 def page() -> str:
     """Return the page of everything that is recorded."""
-    found = sorted([*groups(), *groups(own=True)], key=lambda group: bool(group.standin))  # real data first
+    found = sorted([*groups(), *groups(apart=True)], key=lambda group: bool(group.standin))  # real data first
     cells = sum(len(cells) for group in found for cells in group.cells.values())
     links = "".join(f'<li><a href="#{g.name}">{escape(g.name)}</a></li>' for g in found)
     body = "".join(map(_section, found))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 10_000
 ENSEMBLE = "Ensemble"
+APART = ("own", "apart")  # protocols of tables that take no part in the study
 
 
 class Group:
@@ -176,15 +177,18 @@ class Group:
         return Judged(claim, carried, ours, None if carried else paper, float(low), float(high), word)
 
 
-def groups(*, own: bool = False) -> list[Group]:
+def groups(*, apart: bool = False) -> list[Group]:
     """Return the groups that have results, in the order of the recipes.
 
-    Rows of an "own" protocol do not compare: they are apart, with `own`.
+    With `apart`, those that take no part in the study: rows of an "own" protocol do not compare, and an "apart"
+    table varies what the study keeps.
     """
-    pooled: dict[tuple[str, str], list[Table]] = {}
+    pooled: dict[tuple[str, str, str], list[Table]] = {}
     for table in read_tables().values():
-        if table.folder == "results" and (table.protocol == "own") == own and any(recorded_cells(table)):
-            pooled.setdefault((table.script, " ".join(table.flags.split())), []).append(table)
+        outside = table.protocol if table.protocol in APART else ""
+        if table.folder == "results" and bool(outside) == apart and any(recorded_cells(table)):
+            key = (table.script, " ".join(table.flags.split()), outside and table.key)
+            pooled.setdefault(key, []).append(table)
     return [group for group in map(Group, pooled.values()) if group.cells]
 
 
