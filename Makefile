@@ -47,6 +47,7 @@ reproduce: .venv/ready
 tables: .venv/ready
 	$(BIN)/python scripts/tables.py
 	$(BIN)/python scripts/study.py
+	$(PICTURE) study --out results/study.png
 
 # Every recorded number, verdict and plotted value from the stored predictions; no torch, under a minute.
 verify: .venv/ready

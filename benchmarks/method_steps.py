@@ -15,8 +15,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `common` beside this folder
+import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
+
+# isort: split
 import numpy as np
 import torch
 

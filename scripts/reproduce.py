@@ -85,7 +85,8 @@ def seeds(text: str) -> tuple[int, ...]:
 def list_tables() -> None:
     """Print each table with its rows and flags."""
     for table in read_tables().values():
-        papers = f" (Table {' and '.join(map(str, table.papers))})" if table.papers else ""
+        several = "s" if len(table.papers) > 1 else ""
+        papers = f" (Table{several} {' and '.join(map(str, table.papers))})" if table.papers else ""
         print(f"{table.name}{papers}: {table.title}\n  {table.source}")
         base = " ".join(f"{table.script} {table.flags}".split())
         print(f"  --table {table.key} --scale {table.scale}: {base}")
@@ -120,12 +121,18 @@ def own_or_missing(cells: list[Cell], table: Table) -> list[Cell]:
 
 
 def make_data(table: Table) -> None:
-    """Make the data that can be made; what is there stays. A row whose data are missing says so itself."""
+    """Make the data that can be made; what is there stays.
+
+    Raises UserError if they cannot be made; the command has said why. A row whose data are missing says so itself.
+    """
     for command in table.setup:
         print(f"$ python scripts/{command}", flush=True)
         script, *argv = shlex.split(command)
-        if subprocess.call([sys.executable, f"scripts/{script}", *argv], cwd=cli.ROOT) == 130:
+        code = subprocess.call([sys.executable, f"scripts/{script}", *argv], cwd=cli.ROOT)
+        if code == 130:
             raise KeyboardInterrupt
+        if code:
+            raise UserError(f"--table {table.key}: its data could not be made, see above; nothing was run")
 
 
 def launcher(name: str, jobs: int, processes: int = 1) -> Launcher:
@@ -164,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Sweep(own_or_missing(cells, table), runs).run()
     except RunFailed:
         with contextlib.suppress(UserError):  # what there is, is worth seeing
-            print("\n" + markdown(table))
+            print(f"\nWhat is recorded, earlier results among it:\n\n{markdown(table)}")
         raise
     print("\n" + markdown(table))
     return 0

@@ -20,14 +20,15 @@ MOST_CATEGORIES = 255  # of one column; more are a key or a text
 def read_table(path: Path) -> pd.DataFrame:
     """Return a CSV as text, missing values as NaN; raises UserError if it is not there or no table."""
     if not path.is_file():
-        raise UserError(f"--csv {path}: there is no such file")
+        raise UserError(
+            f"--csv {path}: there is no such file; --csv names one whose first line names its columns"
+        )
     try:
         return pd.read_csv(path, dtype=str, na_values=["?"], skip_blank_lines=False)
-    except (
-        ValueError,
-        OSError,
-    ) as error:  # of pandas: no columns, another number of fields, bytes that are no text
-        raise UserError(f"--csv {path}: is no table ({error}); a line of names comes first") from error
+    # Of pandas: no columns, another number of fields, bytes that are no text.
+    except (ValueError, OSError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"--csv {path}: is no table ({why}); a line of names comes first") from error
 
 
 def numbers_of(table: pd.DataFrame, column: str, path: Path, hint: str) -> np.ndarray:

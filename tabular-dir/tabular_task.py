@@ -129,6 +129,8 @@ def checked_columns(table: pd.DataFrame | None, own: TableFlags, path: Path) -> 
     """Return the table; raises UserError where a column that a flag names is not there."""
     if table is None:
         raise UserError("--csv FILE names the table, --target COLUMN its labels")
+    if not own.target:
+        raise UserError(f"--target COLUMN names the labels; {path} has {', '.join(map(str, table))}")
     named = {"--target": (own.target,), "--group": (own.group,) * bool(own.group)}
     named |= {"--categories": own.categories, "--ignore": own.ignore}
     for option, columns in named.items():

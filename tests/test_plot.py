@@ -18,6 +18,8 @@ from preparing.splits import COLOURS
 from reproducing import predictions, recipes, results
 from reproducing.recipes import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_tabular import run as run_on_table
+from test_tabular import written
 
 from common import cli
 from common.lds import get_lds_kernel_window
@@ -448,6 +450,13 @@ def test_runs_of_different_data(other, tmp_path, data, runs, capsys):
     for kind in ("error", "features", "heatmap"):
         assert call(kind, runs[0], run, "--out", tmp_path / "x.png") == 2
         assert f"{run}: is on other data" in one_line(capsys)
+
+
+def test_runs_of_two_kinds_of_data_have_other_flags_too(tmp_path, runs, capsys):
+    table = run_on_table(written(tmp_path / "table"), tmp_path / "other")
+    for kind in ("error", "features", "heatmap"):
+        assert call(kind, table, runs[0], "--out", tmp_path / "x.png") == 2
+        assert "is on other data" in capsys.readouterr().err
 
 
 def test_a_file_that_was_there_survives_a_mistake(tmp_path, runs):

@@ -163,7 +163,7 @@ def spoilt(row, **cells):
         (spoilt(3, path="images/none.png"), "--target score", "no such file (line 5: 'images/none.png')"),
         (spoilt(3, path="../0.png"), "--target score", "path leaves the data folder or is empty (line 5: "),
         (lambda rows: [row.update(split="trian") for row in rows], "--target score", "unknown split (line 2: 'trian'"),
-        (lambda rows: [row.update(split="test") for row in rows], "--target score", "the train split is empty"),
+        (lambda rows: [row.update(split="test") for row in rows], "--target score", "no row has split train or val"),
         (lambda rows: [row.update(score=3) for row in rows], "--target score", "every row has the score 3"),
         (lambda rows: rows.__delitem__(slice(4, None)), "--target score", "too few rows of a bin for splits; --bins"),
         (None, "", "name the column of labels with --target; its columns are path, score, site"),

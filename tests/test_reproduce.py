@@ -69,7 +69,8 @@ def test_list_shows_every_table_with_its_source_and_every_row(capsys):
     assert call("--list") == 0
     out = capsys.readouterr().out
     for table in TABLES.values():
-        papers = f" (Table {' and '.join(map(str, table.papers))})" if table.papers else ""
+        word = "Tables" if len(table.papers) > 1 else "Table"
+        papers = f" ({word} {' and '.join(map(str, table.papers))})" if table.papers else ""
         assert f"{table.name}{papers}: {table.title}\n" in out
         assert f"\n  {table.source}\n  --table {table.key} --scale {table.scale}: {table.script}" in out
         for row, recipe in table.rows.items():
@@ -284,16 +285,21 @@ def test_data_that_can_be_made_are_made_first(repository, capsys):
     root = repository({"A": "--value 1"})
     (root / "scripts").mkdir()
     (root / "scripts" / "make.py").write_text(
-        "import sys, pathlib; pathlib.Path(sys.argv[1]).touch(); sys.exit(2)"
+        "import sys, pathlib; pathlib.Path(sys.argv[1]).touch(); sys.exit(2 * (sys.argv[1] == 'no'))"
     )
     recipe = root / "data" / "recipes.toml"
     recipe.write_text(
         recipe.read_text().replace('title = "T"', 'title = "T"\nsetup = ["make.py drawn", "make.py more"]')
     )
-    assert call("--table", "t-small") == 0  # that one failed, its rows would have said
+    assert call("--table", "t-small") == 0
     assert (root / "drawn").exists() and (root / "more").exists()
     out = capsys.readouterr().out
     assert out.index("$ python scripts/make.py drawn\n") < out.index("start  A")
+    recipe.write_text(recipe.read_text().replace("make.py drawn", "make.py no"))
+    assert call("--table", "t-small") == 2
+    out, error = capsys.readouterr()
+    assert error.endswith("error: --table t: its data could not be made, see above; nothing was run\n")
+    assert "start" not in out
 
 
 # What is never mixed

@@ -235,6 +235,35 @@ def test_a_run_keeps_the_splits_that_it_made_and_evaluation_takes_them(tmp_path,
     assert capsys.readouterr().out.split("Test of")[1].split("\n", 1)[1] == table
 
 
+def test_evaluation_with_other_flags_than_the_run_had_says_so(tmp_path, capsys):
+    csv = written(tmp_path / "d")
+    path = run(csv, tmp_path / "r", "--bins 7")
+    best, args = path / "ckpt.best.pth.tar", path / "args.json"
+    told = f"{best} was trained with --bins 7; --config {args} gives its flags\n"
+    assert train_module().main(argv_of(csv, tmp_path / "r", f"--evaluate --resume {best}")) == 0
+    assert told in "".join(capsys.readouterr())
+    assert (
+        train_module().main(["--config", str(args), "--evaluate", "--store_root", str(tmp_path / "r")]) == 0
+    )
+    assert "was trained with" not in "".join(capsys.readouterr())
+    args.write_text("{")  # damaged: nothing is known of the run, and nothing is said
+    assert train_module().main(argv_of(csv, tmp_path / "r", f"--evaluate --resume {best}")) == 0
+    assert "was trained with" not in "".join(capsys.readouterr())
+
+
+def test_a_finished_run_starts_from_no_other_checkpoint_and_warns_of_idle_flags(tmp_path, capsys):
+    csv = written(tmp_path / "d")
+    path = run(csv, tmp_path / "r")
+    (tmp_path / "other.pth.tar").write_bytes((path / "ckpt.best.pth.tar").read_bytes())
+    for name in ("none.pth.tar", "other.pth.tar"):
+        error = refused(capsys, argv_of(csv, tmp_path / "r", f"--resume {tmp_path / name}"))
+        assert f"--resume {tmp_path / name}: {path} is finished; --overwrite starts it over" in error
+    again = argv_of(csv, tmp_path / "r", f"--resume {path / 'ckpt.pth.tar'}", "--lds_ks 9")
+    assert cli.run_command(PROG, lambda: train_module().main(again)) == 0
+    told = "".join(capsys.readouterr())
+    assert f"{path} is finished" in told and "--lds_ks has no effect" in told
+
+
 def test_a_checkpoint_of_other_training_rows_is_refused(tmp_path, capsys):
     path = run(written(tmp_path / "d"), tmp_path / "r")
     other = written(tmp_path / "o", made(seed=1))

@@ -148,7 +148,7 @@ def test_other_files_are_named(tmp_path):
 def test_missing_nibabel_is_one_line_that_names_the_extra(tmp_path, monkeypatch):
     nibabel.save(nibabel.Nifti1Image(ramp(), np.eye(4)), tmp_path / "a.nii")
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    told = r"a\.nii: NIfTI needs nibabel; pip install 'dir-benchmark\[volumes\]'"
+    told = r"a\.nii: NIfTI needs nibabel: pip install nibabel"
     with pytest.raises(UserError, match=told) as caught:
         decode_volume(tmp_path / "a.nii", SIZE)
     assert not isinstance(caught.value, BadImage), "--bad_images skip must not leave out every scan"

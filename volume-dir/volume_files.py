@@ -57,9 +57,7 @@ def read_nifti(path: Path) -> np.ndarray:
     try:
         import nibabel  # an optional extra
     except ImportError as error:
-        raise UserError(
-            f"{path}: NIfTI needs nibabel; pip install 'dir-benchmark[volumes]' brings it"
-        ) from error
+        raise UserError(f"{path}: NIfTI needs nibabel: pip install nibabel") from error
     image: Any = nibabel.load(path)
     axes = "".join(name or "?" for name in nibabel.aff2axcodes(image.affine))
     if axes not in {"RAS", *SAID}:

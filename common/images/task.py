@@ -72,7 +72,10 @@ class ImageFlags:
     bin_width: float | None = flag(
         None, "width of a label bin (default: a bin for each whole number)", low=POSITIVE
     )
-    label_min: float | None = flag(None, "least label there is (default: 0)")
+    label_min: float | None = flag(
+        None,
+        "least label there is (default: 0; with fractions the whole number below the least)",
+    )
     label_max: float | None = flag(None, "greatest label there is (default: 200)")
     many_above: float | None = flag(
         None, f"many-shot: more in the bin (default: {MANY_ABOVE}, or the stand-in's)", low=0

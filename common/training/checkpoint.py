@@ -67,7 +67,7 @@ def load(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint")
+        raise UserError(f"{path}: there is no such checkpoint; name a ckpt.best.pth.tar of a run")
     if zipfile.is_zipfile(path):
         check_sums(path)
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from common import cli
 from common.errors import UserError
 from common.files import check_writable, digest, write_atomically
 from common.method import Method, choose_methods, methods_of
-from common.relevance import Relevance
 from common.report import start_logging, stop_logging
 from common.settings import Running, Settings, Training
 from common.task import Data, Task
@@ -24,10 +23,11 @@ from common.training import checkpoint, ranks
 from common.training.compute import check_device, precision, set_up_compute
 from common.training.engine import Run
 from common.training.evaluate import evaluate
+from common.training.load import load
 from common.training.regressor import Regressor, build_regressor, check_tied, load_model, set_up
 from common.training.result import as_result, report
 from common.training.resume import resume
-from common.training.rundir import Bystander, RunDir
+from common.training.rundir import Bystander, RunDir, saved_settings
 
 log = logging.getLogger("dir")
 
@@ -137,6 +137,8 @@ def train_and_test(task: Task, settings: Settings, methods: Sequence[Method], di
     """Train the run of these settings, or go on training it, then test its best checkpoint."""
     if directory.result is not None:
         start_logging(None)  # a finished run stays as it is
+        check_not_resumed(settings[Running].resume, directory)
+        warn_of_idle(settings)
         log.info("%s is finished (--overwrite starts over)", directory.path)
         report(directory.result, task, settings)
         return 0
@@ -151,6 +153,15 @@ def train_and_test(task: Task, settings: Settings, methods: Sequence[Method], di
     training.train()
     test(training)
     return 0
+
+
+def check_not_resumed(resumed: str | None, directory: RunDir) -> None:
+    """Raise UserError if `--resume` names a checkpoint of elsewhere, which a finished run would leave unread."""
+    if resumed and Path(resumed).resolve().parent != directory.path.resolve():
+        raise UserError(
+            f"--resume {resumed}: {directory.path} is finished; --overwrite starts it over from there, "
+            "--evaluate tests that checkpoint"
+        )
 
 
 def prepare(task: Task, settings: Settings, methods: Sequence[Method], directory: RunDir) -> Run:
@@ -200,11 +211,25 @@ def test(training: Run) -> None:
     report(result, task, training.settings)
 
 
+def warn_of_other_flags(task: Task, settings: Settings, path: Path) -> None:
+    """Log which flags of data and model the run of a checkpoint had otherwise; silent without its `args.json`."""
+    file = path.parent / "args.json"
+    try:
+        theirs = saved_settings(file, settings).identity()
+    except UserError:  # of another program, or damaged: nothing is known
+        return
+    here, names = settings.identity(), [field.name for kind in task.flags for field in fields(kind)]
+    differ = [f"{settings.option(n)} {theirs[n]}" for n in names if n in here and here[n] != theirs[n]]
+    if differ:
+        log.warning("%s was trained with %s; --config %s gives its flags", path, ", ".join(differ), file)
+
+
 def evaluate_only(task: Task, settings: Settings, methods: Sequence[Method], path: Path) -> int:
     """Print the test table of a checkpoint; no run directory is touched."""
     content, device = checkpoint.load(path), cli.pick_device(settings[Running].where)
     check_device(settings[Training], device)
     start_logging(None)
+    warn_of_other_flags(task, settings, path)
     data = load(task, settings, content.get("kept", {}))
     regressor = build_regressor(task, settings, data, methods).to(device)
     for method in regressor:
@@ -218,27 +243,3 @@ def evaluate_only(task: Task, settings: Settings, methods: Sequence[Method], pat
     if predictions is not None and ranks.rank() == 0:
         write_atomically(predictions, tested.rows().to_csv(index=False))
     return 0
-
-
-def load(task: Task, settings: Settings, kept: Mapping[str, Any] | None = None) -> Data:
-    """Load the data, to be tested alone if a checkpoint's `kept` is given, and log a few lines on what they are."""
-    loads = task.load_tested if kept is not None else None
-    data = task.load(settings) if loads is None else loads(settings, kept or {})
-    if data.relevance is None and data.train.labels is not None:
-        data = replace(data, relevance=Relevance.of(data.train.labels))  # before a method changes them
-    sizes = {"training": data.train, data.selected_on: data.val, "test": data.test}
-    log.info(
-        "%s: %s", data.name or task.name, ", ".join(f"{len(split):,} {name}" for name, split in sizes.items())
-    )
-    if data.selected_on == "test":
-        log.info("The best epoch is chosen on the TEST set, as in the paper: its test numbers are optimistic")
-    if data.standin:
-        log.info("STAND-IN, not the real data: %s", data.standin)
-    many, few = map(rounded, (data.shots.many_above, data.shots.few_below))
-    log.info("Shots: many above %s training %s in a bin, few below %s", many, task.counted, few)
-    return data
-
-
-def rounded(bound: float) -> str:
-    """Return a shot threshold for people: whole from 100 on, else as short as it can be."""
-    return f"{bound:,.0f}" if bound >= 100 else f"{bound:.4g}"

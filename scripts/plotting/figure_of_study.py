@@ -41,7 +41,8 @@ def study(effects: pd.DataFrame) -> Figure:
     panels[0].set_yticks(range(len(order)), names, fontsize=9)
     handles = [Line2D([], [], color=COLOURS[word], marker="o", label=word) for word in COLOURS]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
-    figure.supxlabel("% better (right) or worse (left) than the base row; a point is a data set", fontsize=9)
+    told = f"% better (right) or worse (left) than the base row, cut off at {LIMIT}; a point is a data set"
+    figure.supxlabel(told, fontsize=9)
     title(figure, f"What each row is worth on {shown['table'].nunique()} real data sets, with 95 % intervals")
     return figure
 

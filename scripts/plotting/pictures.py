@@ -117,7 +117,9 @@ def chosen(
     if args.table:
         named = of_table(find_table(args.table, args.scale), args.rows)
     else:
-        named = by_name([read_run(folder) for folder in args.runs], seeds_apart=seeds_apart)
+        read = [read_run(folder) for folder in args.runs]
+        check_same_data(read)  # first: runs of other data have other flags
+        named = by_name(read, seeds_apart=seeds_apart)
     runs = [run for group in named.values() for run in group]
     check_same_data(runs)
     return named, runs

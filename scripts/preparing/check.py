@@ -42,7 +42,7 @@ def check(name: str, argv: Sequence[str]) -> int:
     folder = args.data_dir
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: there is no such folder; python scripts/download.py {name} fetches the data"
+            f"{folder}: there is no such folder; python scripts/download.py {name} says how to get the data"
         )
     start_logging(None)
     standin = read_standin(folder)

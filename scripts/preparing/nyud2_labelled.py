@@ -56,7 +56,7 @@ def opened(mat: Path) -> Iterator[Any]:
     try:
         import h5py
     except ImportError as error:
-        raise UserError("--labelled needs h5py: pip install 'dir-benchmark[labelled]', or h5py") from error
+        raise UserError("--labelled needs h5py: pip install h5py") from error
     try:
         file = h5py.File(mat, "r")
     except FileNotFoundError as error:

@@ -190,9 +190,10 @@ def own(argv: Sequence[str]) -> int:
         tell_groups(table, args.group, splits)
     if splits is None:
         file, splits = split_of(table, args, table.columns[args.group] if args.group else digests)
+    if absent := [split for split in faces.SPLITS if not (splits == split).any()]:
+        told = f"{args.csv}: no row has split {' or '.join(absent)}"
+        raise UserError(f"{told}; mark some, or take the column split out to have new ones made")
     trained = labels[splits == "train"]
-    if not len(trained):
-        raise UserError(f"{args.csv}: the train split is empty; without the column split, new ones are made")
     shots = choose_shots(choose_bins(table, trained, args), trained)
     tell_labels(shots, labels, splits)
     print(f"To train:\n  {' '.join(command_of(table, file, shots, args))}")

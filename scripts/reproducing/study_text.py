@@ -18,6 +18,7 @@ from common.metrics import METRICS
 from common.report import HEADINGS
 
 WIDTH = 25  # bins of the error by label, where labels are no whole numbers
+COUNTED = {"holds": "hold", "does not hold": "do not hold", "undecided": "are undecided"}  # of several
 ALSO = ("bmae", "bmse", "sera", "nll", "miscalibration")  # of results, where they are
 
 
@@ -46,9 +47,7 @@ def markdown(found: Sequence[Group]) -> str:
     real = [group for group in found if not group.standin]
     standins = ", ".join(group.name for group in found if group.standin)
     judged = [verdict for group in real for verdict in group.judged()]
-    counts = [
-        f"{sum(x.word == word for x in judged)} {word}" for word in ("holds", "does not hold", "undecided")
-    ]
+    counts = [f"{sum(x.word == word for x in judged)} {told}" for word, told in COUNTED.items()]
     claimed = sum(len(group.claims()) for group in real)
     sets = len({group.data for group in real})
     cells = sum(len(cells) for group in real for cells in group.cells.values())
