@@ -138,7 +138,8 @@ def test_buckets_are_those_of_the_data_set(trained):
 def test_metrics_json_is_the_contract(trained, faces):
     path = trained("vanilla")
     result = read(path / "metrics.json")
-    assert list(result) == ["dataset", "split", "checkpoint", "epoch", "shots"]
+    assert list(result) == ["dataset", "split", "checkpoint", "epoch", "bins", "relevance", "shots"]
+    assert result["bins"] == {"low": 0, "high": 121, "num": 121}
     assert (result["dataset"], result["split"]) == ("agedb", "test")
     assert result["checkpoint"] == str(path / "ckpt.best.pth.tar")
     assert result["epoch"] == torch.load(path / "ckpt.best.pth.tar")["epoch"]

@@ -171,6 +171,32 @@ def test_a_gpu_is_fast_in_bf16_from_8_0_on(monkeypatch, capability, fast):
 # --- Kill and resume
 
 
+@pytest.mark.parametrize(
+    ("convolution", "maps"),
+    [
+        (nn.Conv2d(32, 64, 3, stride=2, padding=1), (8, 32, 1, 1)),
+        (nn.Conv2d(32, 64, 3, stride=2, padding=1), (8, 32, 4, 1)),
+        (nn.Conv2d(32, 64, 3, stride=2, padding=1), (8, 32, 4, 4)),
+        (nn.Conv3d(16, 16, 3, padding=1), (8, 16, 2, 2, 2)),
+        (nn.Conv3d(16, 16, 3, padding=1), (8, 16, 4, 4, 4)),
+    ],
+    ids=["2d 1x1", "2d 4x1", "2d 4x4", "3d 2x2x2", "3d 4x4x4"],
+)
+def test_in_bf16_gradients_are_those_of_float32_on_maps_of_every_size(convolution, maps, has_bf16):
+    """Without care, torch 2.12 leaves parts of some unset on a processor with AVX-512 bf16."""
+    inputs = torch.randn(*maps, generator=torch.Generator().manual_seed(0))
+    (exact,) = torch.autograd.grad(convolution(inputs).square().sum(), [convolution.weight])
+    regressor = Regressor(nn.Sequential(copy.deepcopy(convolution)), None)
+    set_up_compute(regressor, Training(amp="bf16"))
+    for _ in range(5):
+        scrap = [torch.full((number,), torch.nan) for number in (10**3, 10**4, 10**5)]  # what memory may hold
+        del scrap
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = regressor.encoder(inputs)
+        (found,) = torch.autograd.grad(outputs.float().square().sum(), [regressor.encoder[0].weight])
+        torch.testing.assert_close(found, exact, rtol=0, atol=0.02 * float(exact.abs().max()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", ["--amp bf16", "--fast --resident on", "--tf32", "--fast --optimizer sgd"])
 def test_a_killed_run_ends_the_same_with_every_flag(tmp_path, faces, has_bf16, flags):

@@ -111,7 +111,7 @@ def test_args_json_says_what_was_run(trained):
 def test_metrics_json_is_the_contract(trained):
     path = trained("vanilla")
     result = read(path / "metrics.json")
-    assert set(result) == {"dataset", "split", "checkpoint", "epoch", "standin", "shots"}
+    assert set(result) == {"dataset", "split", "checkpoint", "epoch", "standin", "bins", "relevance", "shots"}
     assert (result["dataset"], result["split"]) == ("sts-b", "test")
     assert result["checkpoint"] == str(path / "ckpt.best.pth.tar")
     assert result["epoch"] == torch.load(path / "ckpt.best.pth.tar")["epoch"]
@@ -126,7 +126,7 @@ def test_an_empty_shot_has_null_metrics_and_prints_a_dash(corpus, tmp_path, caps
     argv = command(real, "--max_vals 1")
     assert call(argv) == 0
     result = read(run_dir(argv) / "metrics.json")
-    assert set(result) == {"dataset", "split", "checkpoint", "epoch", "shots"}
+    assert set(result) == {"dataset", "split", "checkpoint", "epoch", "bins", "relevance", "shots"}
     assert result["shots"]["many"] == {"n": 0} | dict.fromkeys(METRICS)
     assert result["shots"]["few"]["n"] == 40
     told = capsys.readouterr().out

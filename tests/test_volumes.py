@@ -19,7 +19,7 @@ from common.errors import UserError
 from common.images.decode import BadImage
 from common.method import all_methods
 from common.task import Draw, load_task
-from common.training import checkpoint, command
+from common.training import checkpoint, command, compute
 
 pytestmark = pytest.mark.slow
 
@@ -290,6 +290,14 @@ def test_evaluating_needs_test_volumes_alone(trained, heads, tmp_path):
     flags = f"--lds --fds --evaluate --eval_model {trained / 'ckpt.best.pth.tar'} --metrics_json m.json --cache off"
     assert call(argv_of(tmp_path, flags), "volume-dir") == 0
     assert read(tmp_path / "m.json")["shots"] == read(trained / "metrics.json")["shots"]
+
+
+@pytest.mark.parametrize("flags", ["--fast", "--amp bf16"])
+def test_a_run_computes_fast(heads, tmp_path, monkeypatch, flags):
+    monkeypatch.setattr(compute, "bf16_obstacle", lambda device: None)
+    assert call(argv_of(heads, flags, f"--store_root {tmp_path}"), "volume-dir") == 0
+    (result,) = tmp_path.glob("*/metrics.json")
+    assert read(result)["shots"]["all"]["mae"] > 0
 
 
 WAYS = [flags for kind in all_methods() for flags in ways_to_ask(kind)]

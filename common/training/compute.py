@@ -6,10 +6,13 @@ Without a flag it is the reference: float32, sums in the order of before, one ke
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from common.errors import UserError
 from common.settings import Training
 from common.training.regressor import Regressor
+
+LAYOUTS = {nn.Conv2d: torch.channels_last, nn.Conv3d: torch.channels_last_3d}
 
 
 def bf16_obstacle(device: torch.device) -> str | None:
@@ -48,9 +51,30 @@ def set_up_compute(regressor: Regressor, training: Training) -> None:
     """Make a complete regressor compute as the flags say."""
     regressor.bf16 = training.amp == "bf16"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = training.tf32
-    if training.reordered:
-        # Convolutions follow the layout of their weights, whatever their input has.
-        regressor.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch declares it for tensors
+    for module in regressor.encoder.modules():
+        layout = next((LAYOUTS[kind] for kind in LAYOUTS if isinstance(module, kind)), None)
+        if (
+            layout and training.reordered
+        ):  # a convolution follows the layout of its weights, whatever its input has
+            module.to(memory_format=layout)  # type: ignore[call-overload]  # torch declares it for tensors
+        if layout and regressor.bf16:
+            keep_small_maps_exact(module)
     if training.compile:
         # One graph for all sizes: which of several is taken would hang on the batches before a kill.
         regressor.encoder.compile(dynamic=True)
+
+
+def keep_small_maps_exact(convolution: nn.Module) -> None:
+    """Make a convolution on a CPU compute in float32 where its input has a side of 1, or of 2 in a volume.
+
+    There oneDNN (in torch 2.12, with AVX-512 bf16) leaves parts of the weights' gradient unset, or sums wrong ones.
+    """
+    plain = convolution.forward
+
+    def forward(maps: torch.Tensor) -> torch.Tensor:
+        if maps.is_cuda or min(maps.shape[2:]) >= maps.dim() - 2:
+            return plain(maps)
+        with torch.autocast("cpu", enabled=False):
+            return plain(maps.float())
+
+    convolution.forward = forward
