@@ -164,6 +164,14 @@ def test_stand_ins_take_no_part_and_are_named(table):
     assert f"Stand-ins take no part: {NAME}." in text and "## A <small>" not in text
 
 
+def test_the_page_begins_with_how_often_a_row_is_better_and_worse(table):
+    text = markdown(groups())
+    lines = [line.replace(" ", "") for line in text.partition("## At a glance")[2].splitlines()[2:8]]
+    assert lines[0] == "|row|base|datasets|All:better,worse|Few:better,worse|"
+    assert "|INV+LDS|INV|1|1,0|1,0|" in lines
+    assert "At a glance" not in markdown([])
+
+
 def test_ranks_put_the_base_weights_of_all_data_sets_together(table):
     (group,) = groups()
     found = ranks([group, group])  # the same data count once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -56,11 +57,26 @@ def markdown(found: Sequence[Group]) -> str:
         f"By `python scripts/study.py` from {cells} recorded runs on {sets} data sets, as `docs/study.md` says. "
         f"{claimed} claims of papers, {len(judged)} of which have both rows: {', '.join(counts)}.",
         f"Stand-ins take no part: {standins}." if standins else "",
+        _at_a_glance(real),
         *(part for group in real for part in _group(group)),
         "## Mean ranks",
         _ranks(real),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _at_a_glance(real: Iterable[Group]) -> str:
+    """Format on how many data sets each row is better or worse than its base row, by the main metric."""
+    words: dict[tuple[str, str], dict[str, Counter[str]]] = {}
+    for group in real:
+        for x in group.effects() if "zero" not in group.tables[0].groups else ():  # a subset is no data set
+            if x.metric == group.metrics[0] and x.shot in ("all", "few"):
+                words.setdefault((x.row, x.base), {"all": Counter(), "few": Counter()})[x.shot][x.word] += 1
+    lines = [["row", "base", "data sets", "All: better, worse", "Few: better, worse"]]
+    for (row, base), found in words.items():
+        counts = [f"{found[shot]['better']}, {found[shot]['worse']}" for shot in ("all", "few")]
+        lines.append([row, base, str(found["all"].total()), *counts])
+    return f"## At a glance\n\n{markdown_table(lines, left=2)}" if words else ""
 
 
 def _group(group: Group) -> Iterator[str]:
