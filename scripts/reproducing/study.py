@@ -7,7 +7,7 @@ results and predictions; torch is not needed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -197,17 +197,22 @@ def _scored(cell: Cell) -> bool:
     return bool((read_result(cell) or {}).get("shots"))
 
 
+def one_of_each(studied: Iterable[Group]) -> Iterator[Group]:
+    """Yield the first group of each data set; a zero-shot subset is none of its own."""
+    seen = set()
+    for group in studied:
+        if group.data not in seen and "zero" not in group.tables[0].groups:
+            seen.add(group.data)
+            yield group
+
+
 def ranks(studied: list[Group]) -> dict[str, list[int]]:
     """Return the ranks of each row by the main metric over all labels, one for each data set.
 
     The base re-weighting of each data set, INV or SQINV, goes by one name.
     """
     found: dict[str, list[int]] = {}
-    seen = set()
-    for group in studied:
-        if group.data in seen or "zero" in group.tables[0].groups:  # a subset is no data set of its own
-            continue
-        seen.add(group.data)
+    for group in one_of_each(studied):
         metric = group.metrics[0]
         values = {row: group.drawn[row, metric, "all"][0] for row in group.frames if row in group.cells}
         order = sorted(values, key=values.__getitem__, reverse=METRICS[metric].higher_is_better)

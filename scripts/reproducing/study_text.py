@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from reproducing import overview
 from reproducing.effects import Effect, Judged
-from reproducing.study import ENSEMBLE, RESAMPLES, Group, groups, ranks
+from reproducing.study import ENSEMBLE, RESAMPLES, Group, groups, one_of_each, ranks
 from reproducing.table_text import DASH, markdown_table, signed
 
 from common import cli
@@ -68,8 +68,8 @@ def markdown(found: Sequence[Group]) -> str:
 def _at_a_glance(real: Iterable[Group]) -> str:
     """Format on how many data sets each row is better or worse than its base row, by the main metric."""
     words: dict[tuple[str, str], dict[str, Counter[str]]] = {}
-    for group in real:
-        for x in group.effects() if "zero" not in group.tables[0].groups else ():  # a subset is no data set
+    for group in one_of_each(real):
+        for x in group.effects():
             if x.metric == group.metrics[0] and x.shot in ("all", "few"):
                 words.setdefault((x.row, x.base), {"all": Counter(), "few": Counter()})[x.shot][x.word] += 1
     lines = [["row", "base", "data sets", "All: better, worse", "Few: better, worse"]]
