@@ -233,7 +233,8 @@ def test_evaluation_without_a_run_names_the_file(corpus, capsys):
     argv = command(corpus, "--evaluate")
     assert call(argv) == 2
     assert capsys.readouterr().err == (
-        f"{PROG}: error: {run_dir(argv) / 'ckpt.best.pth.tar'}: there is no such checkpoint\n"
+        f"{PROG}: error: {run_dir(argv) / 'ckpt.best.pth.tar'}: there is no such checkpoint; "
+        "name a ckpt.best.pth.tar of a run\n"
     )
     assert not run_dir(argv).exists()
 

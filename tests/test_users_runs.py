@@ -11,7 +11,7 @@ import torch
 from runs import read
 
 from common.report import shot_text
-from common.training.command import rounded
+from common.training.load import rounded
 
 pytestmark = pytest.mark.slow
 

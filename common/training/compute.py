@@ -65,7 +65,7 @@ def set_up_compute(regressor: Regressor, training: Training) -> None:
 
 
 def keep_small_maps_exact(convolution: nn.Module) -> None:
-    """Make a convolution on a CPU compute in float32 where its input has a side of 1, or of 2 in a volume.
+    """Make a convolution on a CPU compute in float32 where its input has a side of 1, or of 2 in three dimensions.
 
     There oneDNN (in torch 2.12, with AVX-512 bf16) leaves parts of the weights' gradient unset, or sums wrong ones.
     """
