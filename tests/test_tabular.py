@@ -240,7 +240,8 @@ def test_evaluation_with_other_flags_than_the_run_had_says_so(tmp_path, capsys):
     path = run(csv, tmp_path / "r", "--bins 7")
     best, args = path / "ckpt.best.pth.tar", path / "args.json"
     told = f"{best} was trained with --bins 7; --config {args} gives its flags\n"
-    assert train_module().main(argv_of(csv, tmp_path / "r", f"--evaluate --resume {best}")) == 0
+    other = argv_of(csv, tmp_path / "r", f"--evaluate --resume {best} --max_vals 9")
+    assert train_module().main(other) == 0
     assert told in "".join(capsys.readouterr())
     assert (
         train_module().main(["--config", str(args), "--evaluate", "--store_root", str(tmp_path / "r")]) == 0

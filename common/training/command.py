@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from common import cli
 from common.errors import UserError
 from common.files import check_writable, digest, write_atomically
+from common.flags import field_flags
 from common.method import Method, choose_methods, methods_of
 from common.report import start_logging, stop_logging
 from common.settings import Running, Settings, Training
@@ -218,7 +218,8 @@ def warn_of_other_flags(task: Task, settings: Settings, path: Path) -> None:
         theirs = saved_settings(file, settings).identity()
     except UserError:  # of another program, or damaged: nothing is known
         return
-    here, names = settings.identity(), [field.name for kind in task.flags for field in fields(kind)]
+    here = settings.identity()  # and a run's length is no matter of a test
+    names = [name for kind in task.flags for name, how in field_flags(kind).items() if not how.grows]
     differ = [f"{settings.option(n)} {theirs[n]}" for n in names if n in here and here[n] != theirs[n]]
     if differ:
         log.warning("%s was trained with %s; --config %s gives its flags", path, ", ".join(differ), file)
