@@ -3,9 +3,9 @@
     python scripts/tables.py            results/NAME.md, .csv and .tex, and each README that has markers
     python scripts/tables.py --check    exit with 1 if one differs from the results (the tests run this)
 
-A marker is `<!-- table NAME -->` … `<!-- end -->`, with NAME from data/recipes.toml and perhaps one of its metrics, or
-`<!-- bench a b -->` with parts of `make bench`. Nothing here knows a number: ours come from results/NAME/ and
-results/bench.json, the paper's from data/published.csv.
+A marker is `<!-- table NAME -->` … `<!-- end -->`, with NAME from data/recipes.toml and perhaps one of its metrics;
+`<!-- bench a b -->` with parts of `make bench`; or `<!-- agreement NAME NAME -->`: what settings change in results.
+Nothing here knows a number: ours come from results/NAME/ and results/bench.json, the paper's from data/published.csv.
 """
 
 from __future__ import annotations

@@ -131,6 +131,33 @@ rows = "s"
     assert "INV (fast)" in page()
 
 
+def test_the_order_of_rows_at_another_setting_is_held_against_the_study(tmp_path, monkeypatch):
+    more = """
+[t-rate]
+protocol = "sensitivity"
+like = "t"
+about = "another rate"
+more = "--lr 9"
+seeds = [0, 1]
+rows = "r"
+"""
+    write_recorded(tmp_path, monkeypatch, more)
+    rate, rng = read_tables()["t-rate-small"], np.random.default_rng(1)
+    labels = np.random.default_rng(0).integers(20, 60, 60).astype(np.float32)
+    for cell in rate.cells():  # the order turned: LDS, which is better in the study, is worse here
+        noise = {"Vanilla": 3, "INV": 2, "INV + LDS": 9}[cell.row]
+        record(cell, labels, np.float32(labels + noise * rng.normal(size=60)))
+    assert "Other learning rates" not in markdown(groups())
+    text = markdown(groups(), groups(apart=True))
+    (line,) = [line for line in text.splitlines() if line.startswith("| t-rate-small | All")]
+    _, _, rows, correlation, decided, turned = (cell.strip() for cell in line.strip("|").split("|"))
+    means = [[np.mean([json.loads(t.cell(row, s).result.read_text())["shots"]["all"]["mae"] for s in (0, 1)])
+              for row in rate.rows] for t in (rate, read_tables()[NAME])]  # fmt: skip
+    orders = [np.argsort(np.argsort(x)) for x in means]
+    assert (rows, turned) == ("3", "INV + LDS") and decided.endswith(", 1")
+    assert float(correlation) == pytest.approx(np.corrcoef(orders)[0, 1], abs=0.005)
+
+
 def test_a_row_that_lacks_a_seed_is_left_out_and_named(table):
     table.cell("INV", 1).result.unlink()
     (group,) = groups()

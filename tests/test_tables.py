@@ -4,18 +4,20 @@ import gzip
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import tables
-from recorded import UNSEEN, write_recorded
+from recorded import UNSEEN, record, write_recorded
 from reproducing import claims, recipes, results
 from reproducing.predictions import parse
-from reproducing.recipes import Claim, Table, read_tables
+from reproducing.recipes import Claim, Table, find_table, read_tables
 from reproducing.table_numbers import numbers, paper_number, published, rows_of
 from reproducing.table_text import PROTOCOLS, as_csv, escaped, latex, markdown
 
 from common import cli
 from common.errors import UserError
+from common.files import read_json
 
 PROG = "scripts/tables.py"
 ROOT = cli.ROOT
@@ -479,3 +481,31 @@ def test_ratios_that_no_whole_benchmark_printed_are_refused(repository, content)
         (repository / "results" / "bench.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"results/bench\.json: is no whole measurement; run make bench"):
         tables.updated("<!-- bench a -->\n<!-- end -->\n")
+
+
+def test_what_a_setting_changes_stands_beside_the_spread_of_seeds(tmp_path, monkeypatch):
+    more = """
+[t-fast]
+protocol = "apart"
+like = "t"
+about = "fast"
+seeds = [0, 1]
+rows = "s"
+[rows.s]
+"Vanilla" = { of = "t", flags = "" }
+"INV" = { of = "t", flags = "--reweight inverse" }
+"Vanilla (fast)" = { flags = "--fast" }
+"""
+    table = write_recorded(tmp_path, monkeypatch, more)
+    fast, labels = find_table("t-fast-small"), np.full(60, 30, np.float32)
+    for seed in (0, 1):
+        record(fast.cell("Vanilla (fast)", seed), labels, labels + 7)
+    maes = [read_json(table.cell("Vanilla", seed).result)["shots"]["all"]["mae"] for seed in (0, 1)]
+    difference, spread = 7 - np.mean(maes), np.std(maes, ddof=1)
+    written = tables.updated("<!-- agreement t-fast-small -->\n<!-- end -->\n")
+    assert written.splitlines()[1:-1] == [
+        "| less the same without the flag (± over seeds) | t-fast-small, MAE |",
+        "| --------------------------------------------- | ----------------: |",
+        f"| Vanilla (fast)                                |  {difference:+.3f} (± {spread:.3f}) |",
+    ]
+    assert tables.updated(written) == written

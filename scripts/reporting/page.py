@@ -21,6 +21,7 @@ PROTOCOLS = {
     "one": "one for all rows",
     "own": "each row its authors' own: rows do not compare",
     "apart": "outside of the study: settings and speed",
+    "sensitivity": "the study with one setting changed",
 }
 
 

@@ -105,7 +105,7 @@ class Table:
     claims: tuple[Claim, ...] = ()
     key: str = ""  # its name in recipes.toml
     scale: str = ""
-    protocol: str = ""  # "one" for all rows, of each its "own", or "apart" from the study
+    protocol: str = ""  # "one" for all rows, of each its "own"; "apart" from the study; its "sensitivity"
     published: tuple[str, ...] = ()  # sources in later_published.csv, by their beginning, the first preferred
 
     def cell(self, row: str, seed: int) -> Cell:

@@ -1,27 +1,33 @@
-"""What `make bench` measured, as a table for a README: a row for each ratio, a column for each precision."""
+"""What is fast, for a README: the ratios that `make bench` measured, and what fast flags change in results."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reproducing.table_text import DASH, markdown_table
+from reproducing.recipes import Table, find_table
+from reproducing.study import Group
+from reproducing.table_numbers import numbers, rows_of
+from reproducing.table_text import DASH, markdown_table, signed
 
 from common import cli
 from common.errors import UserError
 from common.files import read_json
+from common.metrics import METRICS
 
+AGREEING = re.compile(r"(<!-- agreement ((?:\S+ )+)-->\n).*?(<!-- end -->)", re.DOTALL)
 MARKED = re.compile(r"(<!-- bench ((?:\w )+)-->\n).*?(<!-- end -->)", re.DOTALL)
 PRECISIONS = ("fp32", "bf16")
 OF_PRECISION = re.compile(rf",? ({'|'.join(PRECISIONS)})\b")
 
 
 def updated(text: str) -> str:
-    """Return a README's text with what stands between `<!-- bench a b -->` and `<!-- end -->` written anew.
+    """Return a README's text with what stands from `<!-- bench a b -->` or `<!-- agreement TABLE -->` on written anew.
 
-    Raises UserError if results/bench.json is missing, or of a short look.
+    Raises UserError if results/bench.json is missing, or of a short look, or a table has no result.
     """
+    text = AGREEING.sub(lambda mark: mark[1] + agreement(map(find_table, mark[2].split())) + mark[3], text)
     return MARKED.sub(lambda mark: mark[1] + markdown(_measured(), mark[2].split()) + mark[3], text)
 
 
@@ -45,3 +51,23 @@ def markdown(measured: Mapping[str, Any], parts: list[str]) -> str:
     head = [f"{measured['machine']}; {measured['gpu']}; {minutes}", *PRECISIONS]
     table = [[what, *(ratios.get(kind, DASH) for kind in PRECISIONS)] for what, ratios in lines.items()]
     return markdown_table([head, *table]) + "\n"
+
+
+def agreement(tables: Iterable[Table]) -> str:
+    """Format how far each row `BASE (setting)` is from its base row, and the base's deviation over seeds.
+
+    A column is a table's main metric over all labels.
+    """
+    lines: dict[str, dict[str, str]] = {}
+    heads = []
+    for table in tables:
+        group, metric = Group([table]), next(iter(table.metrics))
+        found = {x.row: x for x in numbers(table, rows_of(table)) if (x.metric, x.shot) == (metric, "all")}
+        heads.append(f"{group.name}, {METRICS[metric].heading}")
+        for row, number in found.items():
+            base = found[group.base(row)]
+            if row.startswith(f"{base.row} (") and None not in (base.mean, base.sd, number.mean):
+                told = f"{signed(number.mean - base.mean)} (± {base.sd:.3f})"
+                lines.setdefault(row, {})[heads[-1]] = told
+    body = [[row, *(cells.get(head, DASH) for head in heads)] for row, cells in lines.items()]
+    return markdown_table([["less the same without the flag (± over seeds)", *heads], *body]) + "\n"

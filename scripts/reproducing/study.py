@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 10_000
 ENSEMBLE = "Ensemble"
-APART = ("own", "apart")  # protocols of tables that take no part in the study
+APART = ("own", "apart", "sensitivity")  # protocols of tables that take no part in the study
 
 
 class Group:
@@ -180,8 +180,8 @@ class Group:
 def groups(*, apart: bool = False) -> list[Group]:
     """Return the groups that have results, in the order of the recipes.
 
-    With `apart`, those that take no part in the study: rows of an "own" protocol do not compare, and an "apart"
-    table varies what the study keeps.
+    With `apart`, those that take no part in the study: rows of an "own" protocol do not compare, an "apart" or
+    "sensitivity" table varies what the study keeps.
     """
     pooled: dict[tuple[str, str, str], list[Table]] = {}
     for table in read_tables().values():

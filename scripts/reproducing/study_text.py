@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from reproducing import overview
+from reproducing import overview, sensitivity
 from reproducing.effects import Effect, Judged
 from reproducing.study import ENSEMBLE, RESAMPLES, Group, groups, one_of_each, ranks
 from reproducing.table_text import DASH, markdown_table, signed
@@ -27,7 +27,7 @@ def contents() -> dict[Path, str]:
     """Return the study's files, and the READMEs that show an overview of several data sets."""
     found = groups()
     files = {
-        "study.md": markdown(found),
+        "study.md": markdown(found, groups(apart=True)),
         "study.csv": effects_csv(found),
         "claims.csv": claims_csv(found),
         "errors.csv": errors_csv(found),
@@ -43,8 +43,8 @@ def contents() -> dict[Path, str]:
     }
 
 
-def markdown(found: Sequence[Group]) -> str:
-    """Format the study; stand-ins take no part, and are named."""
+def markdown(found: Sequence[Group], apart: Sequence[Group] = ()) -> str:
+    """Format the study; stand-ins take no part, and are named. `apart` are the tables with another setting."""
     real = [group for group in found if not group.standin]
     standins = ", ".join(group.name for group in found if group.standin)
     judged = [verdict for group in real for verdict in group.judged()]
@@ -61,6 +61,7 @@ def markdown(found: Sequence[Group]) -> str:
         *(part for group in real for part in _group(group)),
         "## Mean ranks",
         _ranks(real),
+        f"## Other learning rates\n\n{rates}" if (rates := sensitivity.markdown(real, apart)) else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -69,6 +69,7 @@ def caption(table: Table, rows: Results) -> str:
 PROTOCOLS = {
     "": (),
     "apart": (),
+    "sensitivity": (),
     "one": ("Every row is trained alike, with the batch size, rate and length of 2021.",),
     "own": (
         "**Rows do not compare**: each has the batch size, rate and length of its own authors, so none is ranked.",
