@@ -50,7 +50,7 @@ def markdown(found: Sequence[Group], apart: Sequence[Group] = ()) -> str:
     judged = [verdict for group in real for verdict in group.judged()]
     counts = [f"{sum(x.word == word for x in judged)} {told}" for word, told in COUNTED.items()]
     claimed = sum(len(group.claims()) for group in real)
-    sets = len({group.data for group in real})
+    sets = len(list(one_of_each(real)))
     cells = sum(len(cells) for group in real for cells in group.cells.values())
     parts = [
         "# The study: what is each method worth?",
