@@ -56,7 +56,7 @@ def markdown(measured: Mapping[str, Any], parts: list[str]) -> str:
 def agreement(tables: Iterable[Table]) -> str:
     """Format how far each row `BASE (setting)` is from its base row, and the base's deviation over seeds.
 
-    A column is a table's main metric over all labels.
+    A column is a table's main metric over all labels; the verdict is that of the study, by its interval.
     """
     lines: dict[str, dict[str, str]] = {}
     heads = []
@@ -64,10 +64,9 @@ def agreement(tables: Iterable[Table]) -> str:
         group, metric = Group([table]), next(iter(table.metrics))
         found = {x.row: x for x in numbers(table, rows_of(table)) if (x.metric, x.shot) == (metric, "all")}
         heads.append(f"{group.name}, {METRICS[metric].heading}")
-        for row, number in found.items():
-            base = found[group.base(row)]
-            if row.startswith(f"{base.row} (") and None not in (base.mean, base.sd, number.mean):
-                told = f"{signed(number.mean - base.mean)} (± {base.sd:.3f})"
-                lines.setdefault(row, {})[heads[-1]] = told
+        for x in group.effects():
+            if (x.metric, x.shot) == (metric, "all") and x.row.startswith(f"{x.base} ("):
+                spread = found[x.base].sd or 0.0  # a row with fewer than two seeds has no effect
+                lines.setdefault(x.row, {})[heads[-1]] = f"{signed(x.difference)} (± {spread:.3f}), {x.word}"
     body = [[row, *(cells.get(head, DASH) for head in heads)] for row, cells in lines.items()]
     return markdown_table([["less the same without the flag (± over seeds)", *heads], *body]) + "\n"
