@@ -194,8 +194,8 @@ def test_stand_ins_take_no_part_and_are_named(table):
 def test_the_page_begins_with_how_often_a_row_is_better_and_worse(table):
     text = markdown(groups())
     lines = [line.replace(" ", "") for line in text.partition("## At a glance")[2].splitlines()[2:8]]
-    assert lines[0] == "|row|base|datasets|All:better,worse|Few:better,worse|"
-    assert "|INV+LDS|INV|1|1,0|1,0|" in lines
+    assert lines[0] == "|row|base|datasets|All:better,worse|Many:better,worse|Few:better,worse|"
+    assert "|INV+LDS|INV|1|1,0|1,0|1,0|" in lines
     assert "At a glance" not in markdown([])
 
 

@@ -20,6 +20,7 @@ from common.report import HEADINGS
 
 WIDTH = 25  # bins of the error by label, where labels are no whole numbers
 COUNTED = {"holds": "hold", "does not hold": "do not hold", "undecided": "are undecided"}  # of several
+GLANCED = ("all", "many", "few")  # shots of the first table
 ALSO = ("bmae", "bmse", "sera", "nll", "miscalibration")  # of results, where they are
 
 
@@ -71,11 +72,12 @@ def _at_a_glance(real: Iterable[Group]) -> str:
     words: dict[tuple[str, str], dict[str, Counter[str]]] = {}
     for group in one_of_each(real):
         for x in group.effects():
-            if x.metric == group.metrics[0] and x.shot in ("all", "few"):
-                words.setdefault((x.row, x.base), {"all": Counter(), "few": Counter()})[x.shot][x.word] += 1
-    lines = [["row", "base", "data sets", "All: better, worse", "Few: better, worse"]]
+            if x.metric == group.metrics[0] and x.shot in GLANCED:
+                row = words.setdefault((x.row, x.base), {shot: Counter() for shot in GLANCED})
+                row[x.shot][x.word] += 1
+    lines = [["row", "base", "data sets", *(f"{HEADINGS[shot]}: better, worse" for shot in GLANCED)]]
     for (row, base), found in words.items():
-        counts = [f"{found[shot]['better']}, {found[shot]['worse']}" for shot in ("all", "few")]
+        counts = [f"{found[shot]['better']}, {found[shot]['worse']}" for shot in GLANCED]
         lines.append([row, base, str(found["all"].total()), *counts])
     return f"## At a glance\n\n{markdown_table(lines, left=2)}" if words else ""
 
