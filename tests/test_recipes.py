@@ -506,7 +506,7 @@ def test_the_longer_row_has_a_number_of_checks_for_each_table():
     for key, table in STUDY.items():
         if "Vanilla, longer" in table.rows:
             args, _ = parsed(table.cell("Vanilla, longer", 0))
-            assert args.max_vals >= parsed(table.cell("Vanilla", 0))[0].max_vals == 10, key
+            assert args.max_vals > parsed(table.cell("Vanilla", 0))[0].max_vals, key
 
 
 # Zero-shot subsets
