@@ -171,3 +171,18 @@ def test_every_script_says_in_its_help_what_it_does(monkeypatch, capsys):
             load(script).main(["--help"])
         assert ended.value.code == 0
         assert f"usage: {script}" in capsys.readouterr().out
+
+
+def test_the_front_page_counts_as_the_study_does():
+    study = (ROOT / "results" / "study.md").read_text(encoding="utf-8")
+    found = re.search(
+        r"from (\d+) recorded runs .* (\d+) claims of papers, (\d+) of which [^:]*: (.*)\.", study
+    )
+    assert found is not None
+    runs, claims, judged, verdicts = found.groups()
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"From {runs} recorded runs on real data" in readme
+    assert (
+        f"Of {claims} claims of papers {judged} could be judged, corrected for their number: {verdicts}."
+        in readme
+    )
