@@ -1,15 +1,13 @@
 """Recompute every number, verdict and plotted value of results/ from stored predictions, without torch.
 
-    python scripts/verify.py      exits with 1 and names table, row, seed and number wherever one differs
-
-A result says with `"predictions": null` that its predictions were not kept; it is listed, and taken as it is.
+python scripts/verify.py      exits with 1 and names table, row, seed and number wherever one differs
 """
 
 from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,21 +32,22 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6  # relative: earlier results were summed in float32
 
 
-def problems(notes: list[str]) -> Iterator[str]:
-    """Yield what differs; append to `notes` what cannot be verified."""
-    count = 0
-    for table in (table for table in read_tables().values() if table.folder == "results"):
-        for cell in recorded_cells(table):
-            count += 1
-            yield from _cell(table, cell, notes)
+def recorded() -> list[tuple[Table, Cell]]:
+    """Return every cell that has a result, with its table."""
+    tables = [table for table in read_tables().values() if table.folder == "results"]
+    return [(table, cell) for table in tables for cell in recorded_cells(table)]
+
+
+def problems(cells: Iterable[tuple[Table, Cell]]) -> Iterator[str]:
+    """Yield what differs, and which result has no predictions to recompute it from."""
+    for table, cell in cells:
+        yield from _cell(table, cell)
     for file in sorted((cli.ROOT / "results").glob("*/predictions.csv.gz")):
         yield from _left_over(file)
-    if count:
-        notes.insert(0, f"{count} results are recorded")
     yield from _files()
 
 
-def _cell(table: Table, cell: Cell, notes: list[str]) -> Iterator[str]:
+def _cell(table: Table, cell: Cell) -> Iterator[str]:
     """Yield what is wrong with one result and its predictions."""
     name = f"{table.name}, {cell.name}"
     try:
@@ -59,10 +58,7 @@ def _cell(table: Table, cell: Cell, notes: list[str]) -> Iterator[str]:
     if not result["shots"]:
         return  # a stage that trains no head
     if texts is None or frame is None:
-        if result.get("predictions", "") is None:
-            notes.append(f"{name}: not verifiable, its predictions were not kept")
-        else:
-            yield f"{name}: has no predictions"
+        yield f"{name}: has no predictions; run it again or remove it"
         return
     if result.get("predictions") != digest_of(texts):
         yield f"{name}: its predictions are not those of the run (digest {digest_of(texts)}); restore them"
@@ -169,9 +165,10 @@ def _first_difference(recorded: str, computed: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     cli.Parser(prog="scripts/verify.py", description=__doc__.splitlines()[0]).parse_args(argv)
-    notes: list[str] = []
-    found = list(problems(notes))
-    for line in [*notes, *found]:
+    cells = recorded()
+    print(f"{len(cells)} results are recorded")
+    found = list(problems(cells))
+    for line in found:
         print(line)
     if found:
         raise RunFailed(f"{len(found)} differences between results and predictions")
