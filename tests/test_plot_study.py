@@ -24,6 +24,8 @@ def test_a_lower_error_is_to_the_right_in_per_cent_of_the_base(tmp_path, figures
         + "b,LDS,Vanilla,pearson,all,0.6,0.1,0.05,0.2,better\n"
         + "b,FDS,Vanilla,pearson,all,0.4,-0.1,-0.2,-0.05,worse\n"
         + "drawn-standin,LDS,Vanilla,mae,all,1,9,9,9,worse\n"
+        + "a-zero,LDS,Vanilla,mae,all,1,9,9,9,worse\n"  # other labels of data that are there already
+        + "a-zero,LDS,Vanilla,mae,interpolation,1,9,9,9,worse\n"
     )
     assert call("study", "--out", tmp_path / "study.png") == 0
     whole, few = figures[0].axes

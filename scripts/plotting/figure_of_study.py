@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from plotting.figures import title
 from plotting.figures_of_tables import BEST, WORST
 
-from common.metrics import METRICS
+from common.metrics import METRICS, UNSEEN
 from common.report import HEADINGS
 
 COLOURS = {"better": BEST, "worse": WORST, "undecided": "#999999"}
@@ -21,8 +21,11 @@ SHOTS = ("all", "few")
 def study(effects: pd.DataFrame) -> Figure:
     """Draw each row's change in per cent of its base row with the interval, by data set, over all and few-shot labels.
 
-    `effects` is results/study.csv; of each table its first metric is drawn.
+    `effects` is results/study.csv; of each table its first metric is drawn. A table of zero-shot labels shows other
+    labels of data that another table has, so it is left out.
     """
+    of_subset = effects.loc[effects["shot"].isin(UNSEEN), "table"]
+    effects = effects[~effects["table"].isin(of_subset)]
     main = effects.groupby("table", sort=False)["metric"].transform("first")
     shown = effects[(effects["metric"] == main) & effects["shot"].isin(SHOTS)].copy()
     sign = np.array([1 if METRICS[metric].higher_is_better else -1 for metric in shown["metric"]])
