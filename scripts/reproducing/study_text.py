@@ -73,8 +73,7 @@ def _at_a_glance(real: Iterable[Group]) -> str:
     for group in one_of_each(real):
         for x in group.effects():
             if x.metric == group.metrics[0] and x.shot in GLANCED:
-                row = words.setdefault((x.row, x.base), {shot: Counter() for shot in GLANCED})
-                row[x.shot][x.word] += 1
+                words.setdefault((x.row, x.base), {shot: Counter() for shot in GLANCED})[x.shot][x.word] += 1
     lines = [["row", "base", "data sets", *(f"{HEADINGS[shot]}: better, worse" for shot in GLANCED)]]
     for (row, base), found in words.items():
         counts = [f"{found[shot]['better']}, {found[shot]['worse']}" for shot in GLANCED]
