@@ -32,6 +32,17 @@ on = ["Elsewhere"]
 pairs = [["INV + LDS", "INV"], ["INV", "Vanilla"]]
 shots = ["all"]
 """
+FAST = """
+[t-fast]
+protocol = "apart"
+like = "t"
+about = "what is fast"
+seeds = [0, 1]
+rows = "s"
+[rows.s]
+"INV" = { of = "t", flags = "--reweight inverse" }
+"INV (fast)" = { base = "INV", flags = "--reweight inverse --fast" }
+"""  # of a table apart: a row with a setting, and its base
 NAME = "t-small"
 NOISE = {"Vanilla": 5, "INV": 5, "INV + LDS": 1}
 SHOTS = np.repeat(["many", "medium", "few"], [30, 20, 10])
@@ -58,10 +69,15 @@ def write_recorded(folder, monkeypatch, more="", *, unseen=None):
     (folder / "README.md").write_text("# Nothing marked\n")
     table = read_tables()[NAME]
     rng = np.random.default_rng(0)
-    labels = rng.integers(20, 60, len(SHOTS)).astype(np.float32)
+    labels = drawn_labels(rng)
     for cell in table.cells():
         record(cell, labels, np.float32(labels + NOISE[cell.row] * rng.normal(size=len(labels))), unseen)
     return table
+
+
+def drawn_labels(rng=None):
+    """The labels of the test set; without a generator those that are recorded."""
+    return (rng or np.random.default_rng(0)).integers(20, 60, len(SHOTS)).astype(np.float32)
 
 
 def record(cell, labels, preds, unseen=None, **more):

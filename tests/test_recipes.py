@@ -506,7 +506,8 @@ def test_the_longer_row_has_a_number_of_checks_for_each_table():
     for key, table in STUDY.items():
         if "Vanilla, longer" in table.rows:
             args, _ = parsed(table.cell("Vanilla, longer", 0))
-            assert args.max_vals > parsed(table.cell("Vanilla", 0))[0].max_vals, key
+            checks = parsed(table.cell("Vanilla", 0))[0].max_vals
+            assert args.max_vals >= checks == {"study-sts-b": 14}.get(key, 10), key
 
 
 # Zero-shot subsets

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import study as command
 from conftest import ROOT
-from recorded import NAME, UNSEEN, record, write_recorded
+from recorded import FAST, NAME, UNSEEN, drawn_labels, record, write_recorded
 from reporting.page import page
 from reproducing.effects import holm, p_value
 from reproducing.recipes import read_tables
@@ -92,7 +92,7 @@ pairs = [["Vanilla, longer", "Vanilla"]]
 shots = ["all"]
 """
     table = write_recorded(tmp_path, monkeypatch, more)
-    labels = np.random.default_rng(0).integers(20, 60, 60).astype(np.float32)  # those of the others
+    labels = drawn_labels()  # those of the others
     for name in ("study-t-small", "t-fast-small"):
         for cell in (read_tables()[name].cell("Vanilla, longer", seed) for seed in (0, 1)):
             record(cell, labels, labels + 1)
@@ -108,19 +108,8 @@ shots = ["all"]
 
 
 def test_a_table_apart_takes_no_part_in_the_study_but_stands_on_the_page(tmp_path, monkeypatch):
-    more = """
-[t-fast]
-protocol = "apart"
-like = "t"
-about = "what is fast"
-seeds = [0, 1]
-rows = "s"
-[rows.s]
-"INV" = { of = "t", flags = "--reweight inverse" }
-"INV (fast)" = { base = "INV", flags = "--reweight inverse --fast" }
-"""
-    table = write_recorded(tmp_path, monkeypatch, more)
-    labels = np.random.default_rng(0).integers(20, 60, 60).astype(np.float32)
+    table = write_recorded(tmp_path, monkeypatch, FAST)
+    labels = drawn_labels()
     for seed in (0, 1):
         record(read_tables()["t-fast-small"].cell("INV (fast)", seed), labels, labels + 1)
     assert [group.name for group in groups()] == [table.name]
@@ -143,7 +132,7 @@ rows = "r"
 """
     write_recorded(tmp_path, monkeypatch, more)
     rate, rng = read_tables()["t-rate-small"], np.random.default_rng(1)
-    labels = np.random.default_rng(0).integers(20, 60, 60).astype(np.float32)
+    labels = drawn_labels()
     for cell in rate.cells():  # the order turned: LDS, which is better in the study, is worse here
         noise = {"Vanilla": 3, "INV": 2, "INV + LDS": 9}[cell.row]
         record(cell, labels, np.float32(labels + noise * rng.normal(size=60)))

@@ -81,7 +81,11 @@ def test_a_seed_that_the_recipe_does_not_name_is_verified_too(table, capsys):
 
 
 def test_a_result_without_predictions_cannot_be_verified(table, capsys):
-    table.cell("INV", 0).predictions.unlink()
+    for seed in (0, 1):
+        cell = table.cell("INV", seed)
+        cell.predictions.unlink(missing_ok=True)
+    code, out = call(capsys)
+    assert code == 1 and "t-small, INV, seed 0: has no predictions" in out
     for cell in table.cells():
         told = json.loads(cell.result.read_text())
         cell.result.write_text(json.dumps(told | {"predictions": None}))
