@@ -20,7 +20,7 @@ import common.environment  # noqa: F401 - ends in one line under a wrong interpr
 
 # isort: split
 from reproducing import speed
-from reproducing.recipes import read_tables
+from reproducing.recipes import Table, read_tables
 from reproducing.results import fold, recorded_cells
 from reproducing.table_text import as_csv, latex, markdown
 
@@ -36,17 +36,19 @@ def updated(text: str) -> str:
     """Return a README's text with every marked table, and every marked part of `make bench`, updated."""
     tables = read_tables()
 
+    def find(kind: str, name: str) -> Table:
+        if name not in tables:
+            raise UserError(f"marker `{kind} {name}`: there is no such table in data/recipes.toml")
+        return tables[name]
+
     def replace(found: re.Match) -> str:
         start, name, metric, end = found.groups()
-        if name not in tables:
-            raise UserError(f"marker `table {name}`: there is no such table in data/recipes.toml")
-        if metric not in (None, *tables[name].metrics):
-            raise UserError(
-                f"marker `table {name} {metric}`: its metrics are {', '.join(tables[name].metrics)}"
-            )
-        return start + markdown(tables[name], metric) + end
+        table = find("table", name)
+        if metric not in (None, *table.metrics):
+            raise UserError(f"marker `table {name} {metric}`: its metrics are {', '.join(table.metrics)}")
+        return start + markdown(table, metric) + end
 
-    return speed.updated(MARKED.sub(replace, text))
+    return speed.updated(MARKED.sub(replace, text), find)
 
 
 def readmes() -> list[Path]:

@@ -496,3 +496,10 @@ def test_what_a_setting_changes_stands_beside_the_spread_of_seeds(tmp_path, monk
         f"| INV (fast)                                    | {difference} (± {spread:.3f}), better |",
     ]
     assert tables.updated(written) == written
+
+
+def test_a_marker_of_settings_that_names_no_table_says_which(repository):
+    with pytest.raises(
+        UserError, match=r"^marker `agreement nosuch`: there is no such table in data/recipes"
+    ):
+        tables.updated("<!-- agreement nosuch -->\n<!-- end -->\n")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from reproducing.recipes import Table, find_table
+from reproducing.recipes import Table
 from reproducing.study import Group
 from reproducing.table_numbers import numbers, rows_of
 from reproducing.table_text import DASH, markdown_table, signed
@@ -22,12 +22,15 @@ PRECISIONS = ("fp32", "bf16")
 OF_PRECISION = re.compile(rf",? ({'|'.join(PRECISIONS)})\b")
 
 
-def updated(text: str) -> str:
+def updated(text: str, find: Callable[[str, str], Table]) -> str:
     """Return a README's text with what stands from `<!-- bench a b -->` or `<!-- agreement TABLE -->` on written anew.
 
-    Raises UserError if results/bench.json is missing, or of a short look, or a table has no result.
+    `find` gives the table that a marker of some kind names. Raises UserError if results/bench.json is missing, or of
+    a short look, or a table has no result.
     """
-    text = AGREEING.sub(lambda mark: mark[1] + agreement(map(find_table, mark[2].split())) + mark[3], text)
+    text = AGREEING.sub(
+        lambda mark: mark[1] + agreement(find("agreement", name) for name in mark[2].split()) + mark[3], text
+    )
     return MARKED.sub(lambda mark: mark[1] + markdown(_measured(), mark[2].split()) + mark[3], text)
 
 
