@@ -10,7 +10,6 @@ from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 
 from common.cli import ROOT
@@ -44,7 +43,9 @@ class Blocks(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        resnet = torchvision.models.get_model(name, weights=None)
+        from torchvision import models  # takes as long as torch, and a --help builds no model
+
+        resnet = models.get_model(name, weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2 = resnet.layer1, resnet.layer2
         self.layer3, self.layer4 = resnet.layer3, resnet.layer4
@@ -142,7 +143,9 @@ def imagenet_file(name: str, folder: Path = ROOT / "data" / "imagenet") -> Path:
     for file in (folder / IMAGENET[name], cache / IMAGENET[name]):
         if file.is_file():
             return file
-    file, url = cache / IMAGENET[name], torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
+    from torchvision import models  # takes as long as torch
+
+    file, url = cache / IMAGENET[name], models.get_model_weights(name).IMAGENET1K_V1.url
     try:
         cache.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem[-8:])

@@ -108,7 +108,7 @@ def test_parameters_stand_in_the_published_order(resnet50):
 
 
 def test_models_of_torchvision_have_features():
-    assert {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"} < set(age.RESNETS)
+    assert {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"} < set(age.resnets())
     for name in ("resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"):
         with torch.device("meta"):
             encoder = age.ResNetEncoder(name)

@@ -16,7 +16,7 @@ COMMANDS = [*(f"scripts/{name}" for name in SCRIPTS), *sorted(
 )]  # fmt: skip
 PROBE = """
 import importlib, runpy, sys
-heavy = {"torch", "pandas", "scipy", "matplotlib"}
+heavy = {"torch", "pandas", "scipy", "matplotlib", "torchvision", "scipy.stats"}
 script, *sys.argv[1:] = sys.argv[1:]
 sys.path.insert(0, script.rpartition("/")[0])
 for name in ("cli", "environment", "errors", "files", "metrics", "report"):
@@ -43,6 +43,15 @@ def test_11_13_help_loads_nothing_heavy(name):
     assert ended.returncode == 0
     assert "usage: " in ended.stdout
     assert ended.stderr.splitlines()[-1] == "LOADED []"
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name.endswith("train.py")])
+def test_the_flags_of_a_data_set_need_torch_and_not_what_doubles_the_wait(command):
+    ended = run("-c", PROBE, str(ROOT / command), "--help")
+    assert ended.returncode == 0
+    loaded = ended.stderr.splitlines()[-1]
+    assert "'torch'" in loaded
+    assert "torchvision" not in loaded and "scipy.stats" not in loaded
 
 
 @pytest.mark.parametrize("name", ["download.py", "reproduce.py"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torchvision
 from torch import nn
 
 
@@ -15,7 +14,9 @@ class ResNetEncoder(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        resnet = torchvision.models.get_model(name, weights=None)
+        from torchvision import models  # takes as long as torch, and a --help builds no model
+
+        resnet = models.get_model(name, weights=None)
         self.feature_dim = resnet.fc.in_features
         for child, module in resnet.named_children():
             if child != "fc":

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torchvision
 
 from common.bins import Bins
 from common.cli import pick_device
@@ -35,13 +34,19 @@ from common.settings import Running, Settings, Training
 from common.task import Data, Length, Task
 
 DEFAULTS = {"lr": 1e-3, "batch_size": 256, "loss": "l1", "schedule": (60, 80)}  # the published ones
-RESNETS = tuple(name for name in torchvision.models.list_models(torchvision.models) if "resne" in name)
+
+
+def resnets() -> list[str]:
+    """Return the names of torchvision's ResNets, of every kind."""
+    from torchvision import models  # takes as long as torch
+
+    return [name for name in models.list_models(models) if "resne" in name]
 
 
 def resnet(text: str) -> str:
     """Return the name of a ResNet, as an argparse type."""
-    if text not in RESNETS:
-        raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(RESNETS)})")
+    if text not in (names := resnets()):
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(names)})")
     return text
 
 

@@ -27,8 +27,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
-from scipy.stats import norm
 
 from common.errors import UserError
 from common.flags import POSITIVE, flag
@@ -154,6 +152,9 @@ def rule(values: np.ndarray, share: np.ndarray) -> float:
 
 def density_on_grid(values: np.ndarray, share: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the grid and the density of values, whose shares sum to 1, by linear binning and a cut kernel."""
+    from scipy.optimize import brentq  # this and the next load slowly
+    from scipy.stats import norm
+
     if norm.pdf(0, scale=width) <= CUT:
         grid, density = density_on_grid(values / width, share, 1.0)
         return grid * width, density / width
