@@ -26,12 +26,12 @@ def table(tmp_path, monkeypatch):
 
 
 def of(group, row, metric="mae", shot="all"):
-    return next(x for x in group.effects() if (x.row, x.metric, x.shot) == (row, metric, shot))
+    return next(x for x in group.effects if (x.row, x.metric, x.shot) == (row, metric, shot))
 
 
 def test_each_row_is_compared_with_its_base_row(table):
     (group,) = groups()
-    assert {x.row: x.base for x in group.effects()} == {
+    assert {x.row: x.base for x in group.effects} == {
         "INV": "Vanilla",
         "INV + LDS": "INV",
         ENSEMBLE: "Vanilla",
@@ -151,7 +151,7 @@ def test_a_row_that_lacks_a_seed_is_left_out_and_named(table):
     table.cell("INV", 1).result.unlink()
     (group,) = groups()
     assert group.missing == {"INV": "lacks seed 1"}
-    assert list(group.effects()) == [] and group.judged() == []
+    assert group.effects == [] and group.judged() == []
     text = markdown([group])
     assert "Left out of every comparison: INV lacks seed 1." in text
     assert "Not judged, for a row that lacks runs: INV + LDS and INV; INV and Vanilla (2 claims)." in text

@@ -97,7 +97,7 @@ def _section(group: Group) -> str:
         f"<h2>{escape(group.tables[0].title)}</h2>{badge}",
         f"<p>Protocol: {escape(PROTOCOLS[protocol])}. Seeds: {', '.join(map(str, group.seeds))}.</p>",
         f"<ul>{missing}</ul>" if missing else "",
-        _rows(group, list(group.effects()) if comparable else []),
+        _rows(group, group.effects if comparable else []),
         _claims(group) if comparable else "",
         error_chart(group),
         _commands(group),

@@ -60,7 +60,7 @@ def _rank_lines(data: dict[str, Group], rows: Sequence[str]) -> Iterator[list[st
     words = Counter(
         (effect.row, effect.shot, effect.word)
         for group in data.values()
-        for effect in group.effects()
+        for effect in group.effects
         if effect.metric == group.metrics[0]
     )
     heads = ["MAE, All", "MAE, Few", "SERA"]

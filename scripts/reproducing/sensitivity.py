@@ -38,7 +38,7 @@ def markdown(studied: Sequence[Group], changed: Sequence[Group]) -> str:
 def _lines(study: Group, group: Group) -> Iterator[list[str]]:
     """Yield a line for each shot."""
     metric = group.metrics[0]
-    words = [{(x.row, x.shot): x.word for x in y.effects() if x.metric == metric} for y in (group, study)]
+    words = [{(x.row, x.shot): x.word for x in y.effects if x.metric == metric} for y in (group, study)]
     for shot in SHOTS:
         rows = [row for row in group.frames if row in study.frames and row != ENSEMBLE]
         here, there = ([y.drawn[row, metric, shot][0] for row in rows] for y in (group, study))

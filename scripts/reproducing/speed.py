@@ -67,7 +67,7 @@ def agreement(tables: Iterable[Table]) -> str:
         group, metric = Group([table]), next(iter(table.metrics))
         found = {x.row: x for x in numbers(table, rows_of(table)) if (x.metric, x.shot) == (metric, "all")}
         heads.append(f"{group.name}, {METRICS[metric].heading}")
-        for x in group.effects():
+        for x in group.effects:
             if (x.metric, x.shot) == (metric, "all") and x.row.startswith(f"{x.base} ("):
                 spread = found[x.base].sd or 0.0  # a row with fewer than two seeds has no effect
                 lines.setdefault(x.row, {})[heads[-1]] = f"{signed(x.difference)} (± {spread:.3f}), {x.word}"

@@ -128,8 +128,10 @@ class Group:
                 found[row, metric, shot] = float(mean), values
         return found
 
-    def effects(self) -> Iterator[Effect]:
-        """Yield the difference of every complete row from its base row, where that is complete too."""
+    @cached_property
+    def effects(self) -> list[Effect]:
+        """The difference of every complete row from its base row, where that is complete too."""
+        found = []
         for (row, metric, shot), (value, values) in self.drawn.items():
             base = (self.base(row), metric, shot)
             if row == base[0] or base not in self.drawn:
@@ -139,7 +141,8 @@ class Group:
             )
             if np.isfinite([low, high]).all():
                 difference = value - self.drawn[base][0]
-                yield Effect(row, base[0], metric, shot, value, difference, float(low), float(high))
+                found.append(Effect(row, base[0], metric, shot, value, difference, float(low), float(high)))
+        return found
 
     def claims(self) -> list[tuple[Claim, Table]]:
         """Return every claim of its tables once, of the first that has it: there the paper's number stands too."""

@@ -71,7 +71,7 @@ def _at_a_glance(real: Iterable[Group]) -> str:
     """Format on how many data sets each row is better or worse than its base row, by the main metric."""
     words: dict[tuple[str, str], dict[str, Counter[str]]] = {}
     for group in one_of_each(real):
-        for x in group.effects():
+        for x in group.effects:
             if x.metric == group.metrics[0] and x.shot in GLANCED:
                 words.setdefault((x.row, x.base), {shot: Counter() for shot in GLANCED})[x.shot][x.word] += 1
     lines = [["row", "base", "data sets", *(f"{HEADINGS[shot]}: better, worse" for shot in GLANCED)]]
@@ -90,17 +90,16 @@ def _group(group: Group) -> Iterator[str]:
     )
     left = "; ".join(f"{row} {reason}" for row, reason in group.missing.items())
     yield f"Left out of every comparison: {left}." if left else ""
-    effects = list(group.effects())
     for metric in group.metrics if group.frames else ():
-        yield markdown_table(_effect_lines(group, effects, metric), left=2)
+        yield markdown_table(_effect_lines(group, metric), left=2)
     yield _also(group)
     yield _claims(group)
 
 
-def _effect_lines(group: Group, effects: Iterable[Effect], metric: str) -> list[list[str]]:
+def _effect_lines(group: Group, metric: str) -> list[list[str]]:
     name = METRICS[metric].heading
     lines = [["row", "base", name, "difference, all", "could show", "", "difference, few", "", "minutes"]]
-    of = {(x.row, x.shot): x for x in effects if x.metric == metric}
+    of = {(x.row, x.shot): x for x in group.effects if x.metric == metric}
     for row in group.frames:
         whole, few, minutes = of.get((row, "all")), of.get((row, "few")), group.minutes(row)
         if whole is None:
@@ -165,7 +164,7 @@ def effects_csv(found: Iterable[Group]) -> str:
     head = ["table", "row", "base", "metric", "shot", "value", "difference", "low", "high", "verdict"]
     lines = [
         [group.name, x.row, x.base, x.metric, x.shot, x.value, x.difference, x.low, x.high, x.word]
-        for group in found for x in group.effects()
+        for group in found for x in group.effects
     ]  # fmt: skip
     return _csv([head, *lines])
 
