@@ -1,10 +1,13 @@
 """scripts/label_counts.py: the counts, bins and shots that training has, read without its inputs."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
+from conftest import ROOT, SHARED
 from plotting.label_counts import TrainingLabels, default_settings, of_folder, of_run
+from reproducing.recipes import read_tables
 from sts_corpus import write_corpus
 from tiny_faces import SIZES, write_faces
 
@@ -23,6 +26,26 @@ def loaded(dataset, folder, *flags):
     task, argv = load_task(dataset), [word for flag in flags for word in flag.split()]
     settings = settings_of(task, "", " ", [*argv, "--data_dir", str(folder)])
     return task.load(settings), of_run(task, settings)
+
+
+def counted(name):
+    """The training labels of a public table by bin of its recorded results."""
+    cell = read_tables()[name].cell("Vanilla", 0)
+    argv = [word.replace("data/tabular", str(SHARED / "data" / "tabular")) for word in cell.command()[1:]]
+    task = load_task("tabular")
+    shots = of_run(task, settings_of(task, "", " ", argv)).shots
+    assert asdict(shots.bins) == json.loads((ROOT / cell.result).read_text())["bins"]
+    return shots.counts
+
+
+TABLES = json.loads((ROOT / "data" / "histograms.json").read_text())["tables"]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_histograms_of_the_page_are_counted_from_the_data(name):
+    if not SHARED.is_dir():
+        pytest.skip("the real data are not here")
+    assert counted(name).tolist() == TABLES[name]
 
 
 def assert_same(data, read):

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import report
 from conftest import ROOT
-from recorded import record, write_recorded
+from recorded import UNSEEN, drawn_labels, record, write_recorded
+from reporting import charts
 from reporting.page import page
 from reproducing.recipes import read_tables
+from reproducing.study import groups
 
 from common import cli
 from common.errors import UserError
@@ -96,6 +98,49 @@ def test_rows_of_an_own_protocol_do_not_compare(site):
     assert "undecided" not in section and "better" not in section and "1.000" in section
 
 
+def add_later_methods(folder):
+    """A second table of the same budget, under another protocol, with one row."""
+    more = '[study-t]\nlike = "t"\nabout = "more"\nseeds = [0, 1]\nrows = "s"\nprotocol = "one"\n'
+    more += '[rows.s]\n"New & dear" = { flags = "--new" }\n'
+    path = folder / "data" / "recipes.toml"
+    path.write_text(path.read_text() + more)
+    labels = drawn_labels()
+    for cell in read_tables()["study-t-small"].cells():
+        record(cell, labels, labels + 1)
+
+
+def test_pooled_tables_keep_their_protocols_and_commands(site, tmp_path):
+    add_later_methods(tmp_path)
+    read = Reader(page())
+    of = {attrs["data-method"]: attrs["data-protocol"] for tag, attrs in read.tags if "data-method" in attrs}
+    assert of == {"Vanilla": "p-", "INV": "p-", "INV + LDS": "p-", "Ensemble": "p-", "New & dear": "p-one"}
+    (section,) = (attrs for tag, attrs in read.tags if tag == "section")
+    assert section["data-protocol"] == "p- p-one"
+    text = "".join(read.words)
+    for name in ("t-small", "study-t-small"):
+        assert f"python scripts/reproduce.py --table {name}" in text
+
+
+def test_labels_without_training_data_are_shown_where_a_table_has_them(tmp_path, monkeypatch):
+    write_recorded(tmp_path, monkeypatch, unseen=UNSEEN)
+    (tmp_path / "data" / "histograms.json").write_text((ROOT / "data" / "histograms.json").read_text())
+    shown = {attrs["data-shot"] for tag, attrs in Reader(page()).tags if "data-shot" in attrs}
+    assert shown == {"all", "many", "medium", "few", "interpolation", "extrapolation"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "total"),
+    [("utkface-small", "training images", 7262), ("tabular-energy-small", "training rows", 574)],
+)
+def test_training_histograms_have_a_bar_for_each_bin_with_rows(name, words, total):
+    group = next(group for group in groups() if group.name == name)
+    found, bars = charts.training_histogram(group)
+    assert found == words
+    assert sum(n for _, n in bars) == total
+    labels = group.frames["Vanilla"][0]["label"]
+    assert sum(n for label, n in bars if labels.min() <= label <= labels.max()) > 0.9 * total
+
+
 def test_a_folder_with_other_files_is_refused(site):
     argv = ["--out", str(site)]
     assert report.main(argv) == report.main(argv) == 0  # its own page is written anew
@@ -130,6 +175,9 @@ heads[3].click(); found.push(names(table).at(-1));
 set("method", "lds");
 set("metric", "");
 set("shot", "");
+set("method", "");
+set("protocol", "p-one");
+found.push(names(table)[0], document.querySelector("section").hidden);
 const line = document.querySelector(".legend button"); line.click();
 found.push(document.querySelector("polyline[id]").style.display, line.getAttribute("aria-pressed"));
 found.push(document.documentElement.scrollWidth <= innerWidth, document.querySelectorAll(".commands button").length);
@@ -139,6 +187,7 @@ document.title = JSON.stringify(found);
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
 def test_in_a_browser_it_sorts_and_filters_and_fits_a_phone(site, tmp_path):
+    add_later_methods(tmp_path)
     report.main(["--out", str(site)])
     probed = tmp_path / "probed.html"
     probed.write_text((site / "index.html").read_text().replace("</body>", f"{PROBE}</body>"))
@@ -157,4 +206,6 @@ def test_in_a_browser_it_sorts_and_filters_and_fits_a_phone(site, tmp_path):
         check=True,
     )
     title = re.search(r"<title>(.*?)</title>", ended.stdout).group(1)
-    assert title == '[4,"INV + LDS","INV + LDS",1,2,8,"none","false",true,3]'
+    assert (
+        unescape(title) == '[5,"INV + LDS","INV + LDS",1,2,8,40,8,"New & dear",false,"none","false",true,4]'
+    )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from reproducing.study import ENSEMBLE, Group
 from reproducing.study_text import errors
 
 from common import cli
+from common.bins import Bins
 
 POINTS = 25  # of a line; a single age has a few test samples only
 # Okabe and Ito's colours without black and yellow, which one of the two backgrounds would hide.
@@ -35,7 +38,7 @@ def error_chart(group: Group) -> str:
     lines = {row: _pooled(errors(group, row)) for row in group.frames if row != ENSEMBLE}
     if not lines:
         return ""
-    words, histogram = _histogram(group)
+    words, histogram = training_histogram(group)
     labels = [x for line in lines.values() for x, _ in line]
     low, high = min(labels), max(labels)
     histogram = [(x, n) for x, n in histogram if low <= x <= high]
@@ -73,21 +76,33 @@ def _pooled(points: Sequence[tuple[float, int, float]]) -> list[tuple[float, flo
     ]
 
 
-def _histogram(group: Group) -> tuple[str, list[tuple[float, float]]]:
+def training_histogram(group: Group) -> tuple[str, list[tuple[float, float]]]:
     """Return what is counted, and label and count: of training where the repository knows it."""
     first = next(iter(group.frames.values()))[0]
     if "train_pixels" in first:
         return "training pixels", list(
             zip(first["label"].tolist(), first["train_pixels"].tolist(), strict=True)
         )
-    known = json.loads((cli.ROOT / "data" / "histograms.json").read_text(encoding="utf-8"))
+    known = _data("histograms.json")
     if group.data[0] == "sts-b":
         return "training pairs", [(0.1 * (i + 0.5), n) for i, n in enumerate(known["sts-b"])]
     if group.data[0] == "agedb":  # less validation and test, by the published rule
         words = "training images" + (" of the real data, which the stand-in follows" if group.standin else "")
         return words, [(float(age), n - 2 * min(n // 3, 30)) for age, n in known["agedb"].items()]
+    if group.data == ("utkface", "--data_dir data/utkface"):
+        ages: Counter[float] = Counter()
+        for key, names in _data("utkface_split.json")["train"].items():
+            ages[float(key.split("_")[0])] += len(names.split())
+        return "training images", sorted(ages.items())
+    if counts := known["tables"].get(group.name):
+        bins = Bins(**next(iter(group.results.values()))[0]["bins"])
+        return "training rows", list(zip((bins.left_edges + bins.width / 2).tolist(), counts, strict=True))
     points = errors(group, next(row for row in group.frames if row != ENSEMBLE))
     return "test samples", [(label, float(n)) for label, n, _ in points]
+
+
+def _data(name: str) -> dict[str, Any]:
+    return json.loads((cli.ROOT / "data" / name).read_text(encoding="utf-8"))
 
 
 def _bars(histogram: Sequence[tuple[float, float]], low: float, high: float) -> str:

@@ -5,12 +5,13 @@ const fields = ["method", "metric", "shot", "protocol"].map((name) => controls.e
 function filter() {
   const [method, metric, shot, protocol] = fields.map((field) => field.value.toLowerCase());
   for (const row of document.querySelectorAll("tr[data-method]")) {
-    const { method: name, metric: ownMetric, main, shot: ownShot } = row.dataset;
+    const { method: name, metric: ownMetric, main, shot: ownShot, protocol: ownProtocol } = row.dataset;
     const fits = metric === "main" ? main === "yes" : !metric || ownMetric === metric;
-    row.hidden = !(name.toLowerCase().includes(method) && fits && (!shot || ownShot === shot));
+    const asked = fits && (!shot || ownShot === shot) && (!protocol || ownProtocol === protocol);
+    row.hidden = !(name.toLowerCase().includes(method) && asked);
   }
   for (const section of document.querySelectorAll("section[data-protocol]")) {
-    section.hidden = Boolean(protocol) && section.dataset.protocol !== protocol;
+    section.hidden = Boolean(protocol) && !section.dataset.protocol.split(" ").includes(protocol);
   }
 }
 

@@ -11,7 +11,7 @@ from reporting.charts import error_chart, interval_bar
 from reproducing.effects import Effect
 from reproducing.study import Group, groups
 
-from common.metrics import GROUPS, METRICS
+from common.metrics import GROUPS, METRICS, UNSEEN
 from common.report import HEADINGS
 
 HERE = Path(__file__).parent
@@ -23,6 +23,7 @@ PROTOCOLS = {
     "apart": "outside of the study: settings and speed",
     "sensitivity": "the study with one setting changed",
 }
+SHOTS = (*GROUPS, *UNSEEN)
 
 
 def page() -> str:
@@ -68,11 +69,8 @@ def _controls(found: Sequence[Group]) -> str:
     metrics = dict.fromkeys(metric for group in found for metric in group.metrics)
     options = {
         "metric": {"main": "main", "": "every", **{name: METRICS[name].heading for name in metrics}},
-        "shot": {"": "every", **{shot: HEADINGS[shot] for shot in GROUPS}},
-        "protocol": {
-            "": "every",
-            **{f"p-{g.tables[0].protocol}": PROTOCOLS[g.tables[0].protocol] for g in found},
-        },
+        "shot": {"": "every", **{shot: HEADINGS[shot] for shot in SHOTS}},
+        "protocol": {"": "every", **{f"p-{x}": PROTOCOLS[x] for g in found for x in _protocols(g)}},
     }
     selects = "".join(
         f'<label>{name}<select name="{name}">'
@@ -84,18 +82,24 @@ def _controls(found: Sequence[Group]) -> str:
     return f'<form class="controls" hidden>{search}{selects}</form>'
 
 
+def _protocols(group: Group) -> list[str]:
+    """Return the protocols of its rows, which compare under several where one has the flags of another."""
+    return list(dict.fromkeys(table.protocol for table in group.of.values()))
+
+
 def _section(group: Group) -> str:
     """Return what is known of one group of tables."""
-    protocol = group.tables[0].protocol
+    protocols = _protocols(group)
     badge = f'<p><span class="badge">stand-in</span> {escape(group.standin)}</p>' if group.standin else ""
     missing = "".join(
         f"<li>{escape(row)} {escape(reason)}, so it is not compared</li>"
         for row, reason in group.missing.items()
     )
-    comparable = protocol != "own"
+    comparable = "own" not in protocols
+    told = "; ".join(PROTOCOLS[x] for x in protocols)
     parts = [
         f"<h2>{escape(group.tables[0].title)}</h2>{badge}",
-        f"<p>Protocol: {escape(PROTOCOLS[protocol])}. Seeds: {', '.join(map(str, group.seeds))}.</p>",
+        f"<p>Protocol: {escape(told)}. Seeds: {', '.join(map(str, group.seeds))}.</p>",
         f"<ul>{missing}</ul>" if missing else "",
         _rows(group, group.effects if comparable else []),
         _claims(group) if comparable else "",
@@ -103,7 +107,8 @@ def _section(group: Group) -> str:
         _commands(group),
     ]
     inner = "\n".join(part for part in parts if part)
-    return f'<section id="{group.name}" data-protocol="p-{protocol}">\n{inner}\n</section>\n'
+    names = " ".join(f"p-{x}" for x in protocols)
+    return f'<section id="{group.name}" data-protocol="{names}">\n{inner}\n</section>\n'
 
 
 def _table(caption: str, heads: Sequence[str], rows: Iterator[str]) -> str:
@@ -136,7 +141,7 @@ def _rows(group: Group, effects: list[Effect]) -> str:
 
     def lines() -> Iterator[str]:
         for metric in group.metrics:
-            for shot in GROUPS:
+            for shot in (x for x in SHOTS if x in GROUPS or any(shot == x for _, _, shot in group.drawn)):
                 for row in names:
                     yield _line(group, row, metric, shot, of.get((row, metric, shot)), largest[metric])
 
@@ -154,7 +159,11 @@ def _line(group: Group, row: str, metric: str, shot: str, effect: Effect | None,
         _number(group.minutes(row), digits=1),
     ]  # fmt: skip
     main = "yes" if metric == group.metrics[0] else "no"
-    data = f'data-method="{escape(row)}" data-metric="{metric}" data-main="{main}" data-shot="{shot}"'
+    protocol = group.of.get(row, group.tables[0]).protocol
+    data = (
+        f'data-method="{escape(row)}" data-metric="{metric}" data-main="{main}" data-shot="{shot}" '
+        f'data-protocol="p-{protocol}"'
+    )
     return f"<tr {data}>{''.join(cells)}</tr>\n"
 
 
@@ -206,9 +215,10 @@ def _commands(group: Group) -> str:
         command = escape(shlex.join(["python", *cells[0].command()]))
         code = f'<code data-row="{escape(row)}">{command}</code>'
         items.append(f'<li id="{_anchor(group, row)}">{escape(row)}: {code}</li>')
-    sweep = f"python scripts/reproduce.py --table {group.name}"
+    used = dict.fromkeys(cells[0].table for cells in group.cells.values())
+    sweep = ", ".join(f"<code>python scripts/reproduce.py --table {name}</code>" for name in used)
     return (
-        f"<h3>Commands</h3><p>Every row: <code>{sweep}</code>. One row, with its first seed:</p>"
+        f"<h3>Commands</h3><p>Every row: {sweep}. One row, with its first seed:</p>"
         f'<ul class="commands">{"".join(items)}</ul>'
     )
 
