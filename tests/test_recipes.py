@@ -416,9 +416,12 @@ def test_every_method_that_a_data_set_has_stands_alone_in_its_table():
 )
 def test_under_one_protocol_rows_differ_in_methods_only(table):
     protocol = [field.name for field in fields(Training) if field.name != "pretrained"]
-    first, *others = (parsed(cell)[0] for cell in table.cells() if not cell.first)
+    first, *others = (cell for cell in table.cells() if not cell.first)
+    alike = parsed(first)[0]
     for other in others:
-        assert all(getattr(first, name) == getattr(other, name) for name in protocol)
+        own = parsed(other)[0]
+        longer = {"schedule"} if other.row == "Vanilla, longer" else set()  # its own test has it
+        assert all(getattr(alike, name) == getattr(own, name) for name in protocol if name not in longer)
 
 
 def test_each_published_name_is_found_in_a_table():
