@@ -1,9 +1,11 @@
 """Measure whether FDS's calibration tells the head the label: docs/fds.md.
 
     python scripts/probe_fds.py RUN... --out FILE.png
+    python scripts/probe_fds.py --table sts-b-fds-small --rows '* + FDS*' --out FILE.png
 
-It trains nothing. RUN is a folder that train.py wrote with --fds. The errors of the run's head, and of a new linear
-reader, on features as they are and calibrated by some bin, are printed, drawn, and written to FILE.csv.
+It trains nothing. RUN is a folder that train.py wrote with --fds; a table's runs want their folders too. The errors of
+each run's head, and of a new linear reader, on features as they are and calibrated by some bin, are printed, drawn as
+means over seeds, and written to FILE.csv.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `comm
 import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
 
 # isort: split
-from plot import add_data, picture
+from plot import add_data, add_runs, picture
 
 from common import cli
 from common.files import write_atomically
@@ -26,7 +28,7 @@ from common.report import start_logging, stop_logging
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = cli.Parser(prog="scripts/probe_fds.py", description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder that train.py wrote")
+    add_runs(parser)
     parser.add_argument(
         "--out", type=picture, required=True, metavar="FILE", help="the picture; FILE.csv beside it"
     )
@@ -34,21 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     import pandas as pd  # this and the following load torch and matplotlib
     from plotting import fds_probe, pictures
-    from plotting.finished_runs import by_name, check_same_data, read_run
 
-    runs = [read_run(folder) for folder in args.runs]
-    check_same_data(runs)
-    named = [(name, run) for name, group in by_name(runs, seeds_apart=True).items() for run in group]
+    named, _ = pictures.chosen(args)
+    frames = []
     start_logging(None)
     try:
-        frames = [fds_probe.probe(run, name, pictures.data_folder(run, args)) for name, run in named]
+        for name, run in ((name, run) for name, group in named.items() for run in group):
+            frames.append(fds_probe.probe(run, name, pictures.data_folder(run, args)))
+            print(fds_probe.text(frames[-1]), flush=True)
     finally:
         stop_logging()
-    for frame in frames:
-        print(fds_probe.text(frame))
     found = pd.concat(frames)
     pictures.save(fds_probe.figure(found), args.out)  # makes the folder
-    write_atomically(args.out.with_suffix(".csv"), found.to_csv(index=False, float_format="%.6g"))
+    write_atomically(args.out.with_suffix(".csv"), fds_probe.csv(found))
     return 0
 
 

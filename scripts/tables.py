@@ -1,10 +1,11 @@
-"""Write the tables from the runs' recorded results: into results/ and, between markers, into the READMEs.
+"""Write the tables from the runs' recorded results: into results/ and, between markers, into pages.
 
     python scripts/tables.py            results/NAME.md, .csv and .tex, and each README that has markers
     python scripts/tables.py --check    exit with 1 if one differs from the results (the tests run this)
 
 A marker is `<!-- table NAME -->` … `<!-- end -->`, with NAME from data/recipes.toml and perhaps one of its metrics;
-`<!-- bench a b -->` with parts of `make bench`; or `<!-- agreement NAME NAME -->`: what settings change in results.
+`<!-- bench a b -->` with parts of `make bench`; `<!-- agreement NAME NAME -->`: what settings change in results; or
+`<!-- probe KIND NAME NAME -->`: readers, data or settings, from docs/fds/NAME.csv of scripts/probe_fds.py.
 Nothing here knows a number: ours come from results/NAME/ and results/bench.json, the paper's from data/published.csv.
 """
 
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # prefer the `comm
 import common.environment  # noqa: F401 - ends in one line under a wrong interpreter
 
 # isort: split
-from reproducing import speed
+from reproducing import probed, speed
 from reproducing.recipes import Table, read_tables
 from reproducing.results import fold, recorded_cells
 from reproducing.table_text import as_csv, latex, markdown
@@ -48,12 +49,13 @@ def updated(text: str) -> str:
             raise UserError(f"marker `table {name} {metric}`: its metrics are {', '.join(table.metrics)}")
         return start + markdown(table, metric) + end
 
-    return speed.updated(MARKED.sub(replace, text), find)
+    return probed.updated(speed.updated(MARKED.sub(replace, text), find), find)
 
 
 def readmes() -> list[Path]:
-    """Return the READMEs that may have tables."""
-    return [cli.ROOT / "README.md", *sorted(cli.ROOT.glob("*-dir/README.md"))]
+    """Return the READMEs, and the page, that may have tables."""
+    pages = (cli.ROOT.glob(pattern) for pattern in ("README.md", "*-dir/README.md", "docs/fds.md"))
+    return [path for found in pages for path in sorted(found)]
 
 
 def contents() -> Iterator[tuple[Path, str]]:

@@ -503,3 +503,62 @@ def test_a_marker_of_settings_that_names_no_table_says_which(repository):
         UserError, match=r"^marker `agreement nosuch`: there is no such table in data/recipes"
     ):
         tables.updated("<!-- agreement nosuch -->\n<!-- end -->\n")
+
+
+# What the probe of FDS found
+
+
+PROBED = """\
+run,metric,dim,seed,reader,split,part,n,raw,true bin,random bin,predicted bin
+"""
+
+
+def write_probed(folder, *rows, seeds=(0, 1)):
+    """docs/fds/t-small.csv: an error of 1000 for raw test features of the head, smaller ones elsewhere."""
+    lines = [
+        f"{row},mae,3,{seed},{reader},{split},{part},{60 if split == 'test' else 1200},"
+        f"{value + seed},{value / 4},{value * 2},{value}\n"
+        for row in rows for seed in seeds for part in ("all", "emptiest")
+        for (reader, split), value in {
+            ("head", "train"): 0.04, ("head", "test"): 1000.0, ("ridge", "train"): 2.0, ("ridge", "test"): 3.0
+        }.items()
+    ]  # fmt: skip
+    (folder / "docs" / "fds").mkdir(parents=True, exist_ok=True)
+    (folder / "docs" / "fds" / "t-small.csv").write_text(PROBED + "".join(lines))
+
+
+def marked(kind):
+    text = tables.updated(f"before\n<!-- probe {kind} t-small -->\nold\n<!-- end -->\nafter\n")
+    assert text.startswith("before\n<!-- probe ") and text.endswith("<!-- end -->\nafter\n")
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[0] == "|"]
+
+
+def test_the_probe_of_fds_is_shown_as_means_over_seeds(tmp_path, monkeypatch):
+    write_recorded(tmp_path, monkeypatch)
+    write_probed(tmp_path, "INV + LDS")
+    head, _, *lines = marked("readers")
+    assert head == ["reader", "rows", "raw", "true bin", "random bin", "predicted bin"]
+    assert lines[0] == ["the run's head", "training", "0.54", "0.01", "0.08", "0.04"]
+    assert lines[1] == ["the run's head", "test", "1,000", "250", "2,000", "1,000"]
+    assert [line[1] for line in lines] == ["training", "test", "other half of training", "test"]
+    head, _, line = marked("settings")
+    assert line == ["t-small", "nothing", "0.54", "0.01", "1,000", "250", "3.5", "0.75"]
+    head, _, line = marked("data")
+    recorded = np.mean([read_json(cell.result)["shots"]["all"]["mae"] for cell in find_table("t-small").cells()
+                        if cell.row == "INV + LDS"])  # fmt: skip
+    assert line[:4] == ["t-small", "MAE", "1,200, 60", "3"]
+    assert line[4:] == [f"{recorded:.4g}", "1,000", "98 %", "75 %", "3.5", "0.75"]
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda folder: None, "is not there; run scripts/probe_fds.py --table t-small"),
+        (lambda folder: write_probed(folder, "No row"), "has other rows than t-small"),
+    ],
+)
+def test_a_probe_that_is_missing_or_of_another_table_is_refused(tmp_path, monkeypatch, write, reason):
+    write_recorded(tmp_path, monkeypatch)
+    write(tmp_path)
+    with pytest.raises(UserError, match=reason):
+        marked("readers")

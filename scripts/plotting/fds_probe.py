@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from plotting.feature_statistics import check_smoothed, tested_model
 from plotting.figures import LINES, title
 from plotting.finished_runs import FinishedRun
+from reproducing.probed import BINS
 from reproducing.table_text import markdown_table
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -32,7 +33,6 @@ from common.task import Split
 from common.training.draws import evaluation_draws
 from common.training.regressor import Regressor
 
-BINS = ("raw", "true bin", "random bin", "predicted bin")  # what calibrates the features
 PARTS = ("all", "emptiest", "middle", "fullest")  # test or training rows, by a third of the bins
 READERS = {"head": "the run's head", "ridge": "a new linear reader"}  # of features
 FLAGS = ("fds_variant", "fds_mmt", "fds_kernel", "fds_ks", "fds_sigma", "lr", "seed")
@@ -161,12 +161,21 @@ def text(found: pd.DataFrame) -> str:
         by = dict(zip(group["features"], group["error"], strict=True))
         lines.append([*map(str, key), f"{group['n'].iloc[0]:,}", *(f"{by[x]:.3f}" for x in BINS)])
     first = found.iloc[0]
-    heading = f"{first['run']}: {METRICS[first['metric']].heading} on features by what calibrated them"
+    heading = (
+        f"{first['run']}, seed {first['seed']}: {METRICS[first['metric']].heading} on features by their bin"
+    )
     return f"{heading}\n\n{markdown_table(lines, left=3)}\n"
 
 
+def csv(found: pd.DataFrame) -> str:
+    """Format the errors as CSV, a column for each calibration."""
+    keys = [name for name in found if name not in ("features", "error")]
+    wide = found.pivot(index=keys, columns="features", values="error")[list(BINS)]
+    return wide.to_csv(float_format="%.6g")
+
+
 def figure(found: pd.DataFrame) -> Figure:
-    """Draw the errors: a line of panels for each run, a panel for each reader and split."""
+    """Draw the errors, means over seeds: a line of panels for each row, a panel for each reader and split."""
     runs, panels = found["run"].unique(), [(x, split) for x in READERS for split in ("train", "test")]
     drawn = Figure(figsize=(13, 1.2 + 2.4 * len(runs)), layout="constrained")
     grid = drawn.subplots(len(runs), len(panels), squeeze=False, sharey="row")
@@ -174,7 +183,8 @@ def figure(found: pd.DataFrame) -> Figure:
         for axes, (reader, split) in zip(line, panels, strict=True):
             here = found[(found["run"] == run) & (found["reader"] == reader) & (found["split"] == split)]
             for i, (name, (colour, _)) in enumerate(zip(BINS, LINES, strict=False)):
-                heights = here[here["features"] == name].set_index("part")["error"].reindex(list(PARTS))
+                own = here[here["features"] == name].groupby("part")["error"]
+                heights = own.mean().reindex(list(PARTS))
                 axes.bar(np.arange(len(PARTS)) + (i - 1.5) * 0.2, heights, 0.2, color=colour, label=name)
             axes.set_xticks(range(len(PARTS)), PARTS)
             axes.set_title(f"{READERS[reader]}, {'training' if split == 'train' else split}", fontsize=9)

@@ -94,9 +94,9 @@ def _value_lines(head: str, data: dict[str, Group], rows: Sequence[str], value: 
     for row in rows:
         values = [value(group, row) for group in data.values()]
         if any(x is not None for x in values):
-            yield [row, *(DASH if x is None else _short(x) for x in values)]
+            yield [row, *(DASH if x is None else short(x) for x in values)]
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Format four digits, without an exponent up to a million."""
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"

@@ -53,10 +53,13 @@ def markdown(found: Sequence[Group], apart: Sequence[Group] = ()) -> str:
     claimed = sum(len(group.claims()) for group in real)
     sets = len(list(one_of_each(real)))
     cells = sum(len(cells) for group in real for cells in group.cells.values())
+    lacking = sum(len(group.cells[row]) for group in real for row in group.missing)
     parts = [
         "# The study: what is each method worth?",
         f"By `python scripts/study.py` from {cells} recorded runs on {sets} data sets, as `docs/study.md` says. "
-        f"{claimed} claims of papers, {len(judged)} of which have both rows: {', '.join(counts)}.",
+        f"{claimed} claims of papers, {len(judged)} of which have both rows: {', '.join(counts)}. "
+        f"{lacking} of the runs are of rows that lack a seed and are compared with nothing. Many- and medium-shot "
+        "labels: study.csv and the page of scripts/report.py.",
         f"Stand-ins take no part: {standins}." if standins else "",
         _at_a_glance(real),
         *(part for group in real for part in _group(group)),
@@ -86,10 +89,13 @@ def _group(group: Group) -> Iterator[str]:
     yield f"## {group.tables[0].title}"
     yield (
         f"`{group.name}`, seeds {', '.join(map(str, group.seeds))}. Differences are row less base, with the 95 % "
-        f"interval of a bootstrap over test samples and seeds ({RESAMPLES:,} draws). *Could show*: half of it."
+        f"interval of a bootstrap over {group.samples} and seeds ({RESAMPLES:,} draws). *Could show*: half of it."
     )
     left = "; ".join(f"{row} {reason}" for row, reason in group.missing.items())
     yield f"Left out of every comparison: {left}." if left else ""
+    yield f"Not run: {'; '.join(group.not_run)}." if group.not_run else ""
+    if group.samples != "test samples":
+        yield "No ensemble: predictions are kept by bin, and means of those are no predictions."
     for metric in group.metrics if group.frames else ():
         yield markdown_table(_effect_lines(group, metric), left=2)
     yield _also(group)
@@ -125,7 +131,9 @@ def _also(group: Group) -> str:
         return ""
     lines = [["as recorded, all", *(METRICS[ALSO[i]].heading for i in shown)]]
     for row, line in values.items():
-        lines.append([row, *(DASH if line[i] is None else f"{line[i]:.3f}" for i in shown)])
+        seeds = len(group.cells[row])
+        name = row if seeds == len(group.seeds) else f"{row} ({seeds} of {len(group.seeds)} seeds)"
+        lines.append([name, *(DASH if line[i] is None else f"{line[i]:.3f}" for i in shown)])
     return markdown_table(lines)
 
 

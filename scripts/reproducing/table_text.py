@@ -7,7 +7,7 @@ import io
 import itertools
 from collections.abc import Iterable, Sequence
 
-from reproducing.claims import LEVEL, RESAMPLES, Verdict, verdicts
+from reproducing.claims import LEVEL, RESAMPLES, verdicts
 from reproducing.recipes import Table
 from reproducing.table_numbers import Number, Results, later_number, numbers, rows_of
 
@@ -168,21 +168,19 @@ def verdict_lines(table: Table) -> str:
             f"{claim.better} and {claim.than}",
             f"{METRICS[claim.metric].heading}, {HEADINGS[claim.shot]}",
             *([DASH if verdict.paper is None else signed(verdict.paper)] if with_paper else []),
-            signed(verdict.ours), interval_text(verdict), verdict.word,
+            signed(verdict.ours), " to ".join(map(signed, verdict.interval or ())) or DASH, verdict.word,
         ])  # fmt: skip
         says = claim.says
     samples = "depth bins" if "rmse" in table.metrics else "test samples"
     seeds = " and seeds" if len(table.seeds) > 1 else " of one seed"
+    fewer = [row for row, results in rows_of(table).items() if len(results) < len(table.seeds)]
     note = (
         f"Intervals: bootstrap over {samples} (the same for both rows){seeds}; {RESAMPLES:,} resamples, "
-        "each claim by itself. A claim holds, or does not, where the interval leaves 0 out."
+        "each claim by itself, not corrected for their number. A claim holds, or does not, where the interval "
+        "leaves 0 out."
     )
-    return f"{markdown_table(lines, left=3)}\n\n{note}"
-
-
-def interval_text(verdict: Verdict) -> str:
-    """Format an interval."""
-    return DASH if verdict.interval is None else " to ".join(map(signed, verdict.interval))
+    short = f" Of fewer seeds: {', '.join(fewer)}." if fewer else ""
+    return f"{markdown_table(lines, left=3)}\n\n{note}{short}"
 
 
 def commands(table: Table, rows: Results) -> str:
