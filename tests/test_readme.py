@@ -180,8 +180,11 @@ def test_the_front_page_counts_as_the_study_does():
     )
     assert found is not None
     runs, claims, judged, verdicts = found.groups()
+    lacking = re.search(r"^(\d+) of the runs are of rows that lack a seed", study, re.MULTILINE)
+    assert lacking is not None
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert f"From {runs} recorded runs on real data" in readme
+    assert f"{lacking[1]} runs are of rows that lack a seed and are compared with nothing" in readme
     assert (
         f"Of {claims} claims of papers {judged} could be judged, corrected for their number: {verdicts}."
         in readme

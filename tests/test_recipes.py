@@ -195,7 +195,7 @@ def test_every_row_that_names_one_of_the_papers_finds_its_numbers():
 
 def published_later(row, claim, dataset):
     """What is published of a row on a data set, in the claim's own source first."""
-    name = row.replace("BMC", "Balanced MSE").replace(" + ", "+")
+    name = row.replace("BMC", "Balanced MSE").replace("Evidential", "DER").replace(" + ", "+")
     names = {name, name.removeprefix("SQINV+"), "LDS+FDS" if name == "SQINV+LDS+FDS" else name}
     metric = {"mae": "MAE", "mse": "MSE", "pearson": "Pearson"}[claim.metric]
     first = claim.source.partition(",")[0].replace("ConR", "OpenReview")

@@ -57,7 +57,7 @@ def markdown(found: Sequence[Group], apart: Sequence[Group] = ()) -> str:
     parts = [
         "# The study: what is each method worth?",
         f"By `python scripts/study.py` from {cells} recorded runs on {sets} data sets, as `docs/study.md` says. "
-        f"{claimed} claims of papers, {len(judged)} of which have both rows: {', '.join(counts)}. "
+        f"{claimed} claims of papers, {len(judged)} of which have both rows: {', '.join(counts)}.",
         f"{lacking} of the runs are of rows that lack a seed and are compared with nothing. Many- and medium-shot "
         "labels: study.csv and the page of scripts/report.py.",
         f"Stand-ins take no part: {standins}." if standins else "",
