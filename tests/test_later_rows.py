@@ -12,13 +12,16 @@ pytestmark = pytest.mark.slow
 
 FACES = {"agedb-dir": "vectors", "imdb-wiki-dir": "vectors", "utkface-dir": "vectors"}
 SHAPES = {**FACES, "tabular-dir": "vectors", "sts-b-dir": "pairs", "nyud2-dir": "maps"}
-TRAINING = {"--epoch", "--lr", "--schedule", "--max_vals"}  # of a longer or second stage, no use on toy data
+TRAINING = {"--epoch", "--epochs", "--lr", "--schedule", "--max_vals"}  # of longer or second stages, no use on toys
 
 
 def flags_of(cell):
     """The flags that the row adds, without training's, and the word for its first stage."""
-    words = shlex.split(cell.flags.removeprefix(read_tables()[cell.table].flags))
-    return " ".join(w for w, before in zip(words, ["", *words], strict=False) if not {w, before} & TRAINING)
+    kept, of_training = [], False
+    for word in shlex.split(cell.flags.removeprefix(read_tables()[cell.table].flags)):
+        of_training = word in TRAINING if word.startswith("--") else of_training
+        kept += [] if of_training else [word]
+    return " ".join(kept)
 
 
 ROWS = {
