@@ -12,7 +12,13 @@ pytestmark = pytest.mark.slow
 
 FACES = {"agedb-dir": "vectors", "imdb-wiki-dir": "vectors", "utkface-dir": "vectors"}
 SHAPES = {**FACES, "tabular-dir": "vectors", "sts-b-dir": "pairs", "nyud2-dir": "maps"}
-TRAINING = {"--epoch", "--epochs", "--lr", "--schedule", "--max_vals"}  # of longer or second stages, no use on toys
+TRAINING = {
+    "--epoch",
+    "--epochs",
+    "--lr",
+    "--schedule",
+    "--max_vals",
+}  # of longer or second stages, no use on toys
 
 
 def flags_of(cell):

@@ -59,8 +59,8 @@ def probed(table: Table) -> pd.DataFrame:
             f"{path.with_suffix('.png')}"
         )
     found = pd.read_csv(path)
-    seeds = found.groupby("run")["seed"].agg(lambda own: tuple(sorted(set(own))))
-    if seeds.nunique() != 1 or not set(seeds.index) <= set(table.rows):
+    seeds = {str(row): frozenset(own["seed"]) for row, own in found.groupby("run")}
+    if len(set(seeds.values())) != 1 or not seeds.keys() <= table.rows.keys():
         raise UserError(f"{path}: has other rows than {table.name}, or not the same seeds for each")
     return found[found["part"] == "all"]
 
