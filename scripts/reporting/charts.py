@@ -94,11 +94,17 @@ def training_histogram(group: Group) -> tuple[str, list[tuple[float, float]]]:
         for key, names in _data("utkface_split.json")["train"].items():
             ages[float(key.split("_")[0])] += len(names.split())
         return "training images", sorted(ages.items())
-    if counts := known["tables"].get(group.name):
+    if counts := known["tables"].get(f"tabular-{_public_table(group)}-small"):
         bins = Bins(**next(iter(group.results.values()))[0]["bins"])
         return "training rows", list(zip((bins.left_edges + bins.width / 2).tolist(), counts, strict=True))
     points = errors(group, next(row for row in group.frames if row != ENSEMBLE))
     return "test samples", [(label, float(n)) for label, n, _ in points]
+
+
+def _public_table(group: Group) -> str:
+    """Return the name of its public table; empty for other data."""
+    files = [word.partition("--csv data/tabular/")[2] for word in group.data]
+    return next((file.removesuffix(".csv") for file in files if file), "")
 
 
 def _data(name: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ SHOTS = (*GROUPS, *UNSEEN)
 def page() -> str:
     """Return the page of everything that is recorded."""
     found = sorted([*groups(), *groups(apart=True)], key=lambda group: bool(group.standin))  # real data first
-    cells = sum(len(cells) for group in found for cells in group.cells.values())
+    runs = {cell.result for group in found for cells in group.cells.values() for cell in cells}
     links = "".join(f'<li><a href="#{g.name}">{escape(g.name)}</a></li>' for g in found)
     body = "".join(map(_section, found))
     return f"""<!doctype html>
@@ -46,7 +46,7 @@ def page() -> str:
 <body>
 <header>
 <h1>Deep imbalanced regression: what is each method worth?</h1>
-<p>{cells} recorded runs in {len(found)} tables. A difference is a row less its base row; the interval is a 95 %
+<p>{len(runs)} recorded runs in {len(found)} tables. A difference is a row less its base row; the interval is a 95 %
 bootstrap over test samples and seeds together. Where it includes 0, the data do not decide. Numbers of a
 <span class="badge">stand-in</span> are of drawn data and say nothing about the real ones.</p>
 </header>
@@ -123,10 +123,10 @@ def _rows(group: Group, effects: list[Effect]) -> str:
     """Return the table of rows, a line for each row, metric and shot."""
     of = {(x.row, x.metric, x.shot): x for x in effects}
     names = [*group.cells, *(row for row in group.frames if row not in group.cells)]
-    largest = {
-        m: max((abs(b) for x in effects if x.metric == m for b in (x.low, x.high)), default=1)
-        for m in group.metrics
-    }
+    largest: dict[tuple[str, str], float] = {}
+    for x in effects:
+        key = x.metric, x.shot
+        largest[key] = max(largest.get(key, 0), abs(x.low), abs(x.high))
     heads = [
         "method",
         "metric",
@@ -143,7 +143,9 @@ def _rows(group: Group, effects: list[Effect]) -> str:
         for metric in group.metrics:
             for shot in (x for x in SHOTS if x in GROUPS or any(shot == x for _, _, shot in group.drawn)):
                 for row in names:
-                    yield _line(group, row, metric, shot, of.get((row, metric, shot)), largest[metric])
+                    yield _line(
+                        group, row, metric, shot, of.get((row, metric, shot)), largest.get((metric, shot), 1)
+                    )
 
     return _table(f"{group.name}: every row beside its base row", heads, lines())
 
