@@ -30,7 +30,7 @@ def loaded(dataset, folder, *flags):
 
 def counted(name):
     """The training labels of a public table by bin of its recorded results."""
-    cell = read_tables()[name].cell("Vanilla", 0)
+    cell = read_tables()[f"tabular-{name}-small"].cell("Vanilla", 0)
     argv = [word.replace("data/tabular", str(SHARED / "data" / "tabular")) for word in cell.command()[1:]]
     task = load_task("tabular")
     shots = of_run(task, settings_of(task, "", " ", argv)).shots

@@ -94,7 +94,7 @@ def training_histogram(group: Group) -> tuple[str, list[tuple[float, float]]]:
         for key, names in _data("utkface_split.json")["train"].items():
             ages[float(key.split("_")[0])] += len(names.split())
         return "training images", sorted(ages.items())
-    if counts := known["tables"].get(f"tabular-{_public_table(group)}-small"):
+    if counts := known["tables"].get(_public_table(group)):
         bins = Bins(**next(iter(group.results.values()))[0]["bins"])
         return "training rows", list(zip((bins.left_edges + bins.width / 2).tolist(), counts, strict=True))
     points = errors(group, next(row for row in group.frames if row != ENSEMBLE))

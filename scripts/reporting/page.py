@@ -47,8 +47,8 @@ def page() -> str:
 <header>
 <h1>Deep imbalanced regression: what is each method worth?</h1>
 <p>{len(runs)} recorded runs in {len(found)} tables. A difference is a row less its base row; the interval is a 95 %
-bootstrap over test samples and seeds together. Where it includes 0, the data do not decide. Numbers of a
-<span class="badge">stand-in</span> are of drawn data and say nothing about the real ones.</p>
+bootstrap over test samples (on depth, its bins) and seeds together. Where it includes 0, the data do not decide.
+Numbers of a <span class="badge">stand-in</span> are of drawn data and say nothing about the real ones.</p>
 </header>
 <nav aria-label="tables"><ul>{links}</ul></nav>
 {_controls(found)}
@@ -139,9 +139,12 @@ def _rows(group: Group, effects: list[Effect]) -> str:
         "minutes",
     ]
 
+    drawn = {shot for _, _, shot in group.drawn}
+    shots = [shot for shot in SHOTS if shot in GROUPS or shot in drawn]
+
     def lines() -> Iterator[str]:
         for metric in group.metrics:
-            for shot in (x for x in SHOTS if x in GROUPS or any(shot == x for _, _, shot in group.drawn)):
+            for shot in shots:
                 for row in names:
                     yield _line(
                         group, row, metric, shot, of.get((row, metric, shot)), largest.get((metric, shot), 1)

@@ -95,6 +95,11 @@ def interval(table: Table, claim: Claim) -> tuple[float, float] | None:
     return (float(low), float(high)) if np.isfinite([low, high]).all() else None
 
 
+def samples_of(table: Table) -> str:
+    """Return what the intervals of a table draw: depth keeps its predictions by bin."""
+    return "depth bins" if "rmse" in table.metrics else "test samples"
+
+
 def differences(better: np.ndarray, than: np.ndarray) -> np.ndarray:
     """Return the difference of two rows in each resample; the seeds of each are drawn independently."""
     first, second = (

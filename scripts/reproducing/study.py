@@ -65,11 +65,6 @@ class Group:
         rows = dict.fromkeys(row for table in self.tables for row in table.rows)
         return [row for row in rows if row not in self.cells]
 
-    @property
-    def samples(self) -> str:
-        """What its intervals draw: a map keeps its predictions by bin."""
-        return "depth bins" if any("n" in frames[0] for frames in self.frames.values()) else "test samples"
-
     @cached_property
     def frames(self) -> dict[str, list[pd.DataFrame]]:
         """The predictions of each complete row, and of the ensemble, a frame for each seed."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from reproducing import overview, sensitivity
+from reproducing.claims import samples_of
 from reproducing.effects import Effect, Judged
 from reproducing.study import ENSEMBLE, RESAMPLES, Group, groups, one_of_each, ranks
 from reproducing.table_text import DASH, markdown_table, signed
@@ -87,14 +88,15 @@ def _at_a_glance(real: Iterable[Group]) -> str:
 def _group(group: Group) -> Iterator[str]:
     """Yield the parts of one data set."""
     yield f"## {group.tables[0].title}"
+    drawn = f"{samples_of(group.tables[0])} and seeds ({RESAMPLES:,} draws)"
     yield (
         f"`{group.name}`, seeds {', '.join(map(str, group.seeds))}. Differences are row less base, with the 95 % "
-        f"interval of a bootstrap over {group.samples} and seeds ({RESAMPLES:,} draws). *Could show*: half of it."
+        f"interval of a bootstrap over {drawn}. *Could show*: half of it."
     )
     left = "; ".join(f"{row} {reason}" for row, reason in group.missing.items())
     yield f"Left out of every comparison: {left}." if left else ""
     yield f"Not run: {'; '.join(group.not_run)}." if group.not_run else ""
-    if group.samples != "test samples":
+    if "rmse" in group.metrics:
         yield "No ensemble: predictions are kept by bin, and means of those are no predictions."
     for metric in group.metrics if group.frames else ():
         yield markdown_table(_effect_lines(group, metric), left=2)

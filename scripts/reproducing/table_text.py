@@ -7,7 +7,7 @@ import io
 import itertools
 from collections.abc import Iterable, Sequence
 
-from reproducing.claims import LEVEL, RESAMPLES, verdicts
+from reproducing.claims import LEVEL, RESAMPLES, samples_of, verdicts
 from reproducing.recipes import Table
 from reproducing.table_numbers import Number, Results, later_number, numbers, rows_of
 
@@ -171,11 +171,10 @@ def verdict_lines(table: Table) -> str:
             signed(verdict.ours), " to ".join(map(signed, verdict.interval or ())) or DASH, verdict.word,
         ])  # fmt: skip
         says = claim.says
-    samples = "depth bins" if "rmse" in table.metrics else "test samples"
     seeds = " and seeds" if len(table.seeds) > 1 else " of one seed"
     fewer = [row for row, results in rows_of(table).items() if len(results) < len(table.seeds)]
     note = (
-        f"Intervals: bootstrap over {samples} (the same for both rows){seeds}; {RESAMPLES:,} resamples, "
+        f"Intervals: bootstrap over {samples_of(table)} (the same for both rows){seeds}; {RESAMPLES:,} resamples, "
         "each claim by itself, not corrected for their number. A claim holds, or does not, where the interval "
         "leaves 0 out."
     )
